@@ -1,0 +1,87 @@
+/*
+ * preforkd-module.h: the public interface of a service.
+ *
+ * A service is one struct preforkd_service and a function that talks to one
+ * client through the connection calls below.  The built-in services
+ * (src/service/) use nothing else: read greet.c first, then copy it.
+ *
+ * A service runs in a worker process that serves one client at a time.
+ * Whatever it does, crash, leak or hang, stays in that process.  It must not
+ * touch signal handlers or descriptors that it has not opened itself.
+ * Waiting calls of its own may fail with EINTR: retry them.
+ */
+#ifndef PREFORKD_MODULE_H
+#define PREFORKD_MODULE_H
+
+#include <sys/types.h>
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define PREFORKD_ABI	1
+
+struct conn;
+
+struct preforkd_service {
+	int		 abi;		/* PREFORKD_ABI */
+	const char	*name;		/* word after `run' */
+	const char	*summary;	/* one line for people */
+	/*
+	 * Called once in every worker, before its first client; may be NULL.
+	 * Returns 0, or -1 when the worker cannot serve.
+	 */
+	int		(*start)(void);
+	/*
+	 * Talks to one client and returns; the worker then ends the
+	 * connection in an orderly way, so that nothing sent is lost.
+	 */
+	void		(*serve)(struct conn *);
+};
+
+/*
+ * Read at most size bytes, waiting for the first one; fewer may come.
+ * Returns the number read, 0 when the client has finished sending, or -1
+ * with errno: ETIMEDOUT when a timeout of the configuration has passed,
+ * ECONNRESET and the other errors of recv(2).
+ */
+ssize_t	conn_read(struct conn *, void *buf, size_t size);
+
+/*
+ * Read a line of at most size - 1 bytes into buf and end it with NUL; the
+ * line terminator, LF or CR LF, is taken off.  Returns the length, or -1 with
+ * errno: ETIMEDOUT and the errors of recv(2), EMSGSIZE for a line that does
+ * not fit, EPIPE when the client finished before the end of a line.
+ */
+ssize_t	conn_line(struct conn *, char *buf, size_t size);
+
+/*
+ * Write all of buf.  Returns 0, or -1 with errno: ETIMEDOUT when the client
+ * takes nothing for the idle timeout, EPIPE, ECONNRESET and the other errors
+ * of send(2).
+ */
+int	conn_write(struct conn *, const void *buf, size_t size);
+
+/*
+ * Write formatted text of at most 1,023 bytes, as printf(3).  Returns as
+ * conn_write(); EMSGSIZE when the text is longer.
+ */
+int	conn_printf(struct conn *, const char *fmt, ...)
+	    __attribute__((__format__(printf, 2, 3)));
+
+/* The client's number: counts every client this server has accepted. */
+uint64_t conn_number(const struct conn *);
+
+/*
+ * The two ends as numeric text without port, and their ports.  A Unix
+ * socket's address is its path, or "-" when it has none; its port is 0.
+ * The text lives as long as the connection.
+ */
+const char *conn_local_address(struct conn *);
+unsigned int conn_local_port(struct conn *);
+const char *conn_peer_address(struct conn *);
+unsigned int conn_peer_port(struct conn *);
+
+/* The connected socket, for calls that this interface does not have. */
+int	conn_fd(const struct conn *);
+
+#endif /* PREFORKD_MODULE_H */

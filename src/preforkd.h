@@ -1,0 +1,602 @@
+/*
+ * preforkd.h: the index of the program.  Every shared struct and prototype,
+ * grouped by the file that owns it; calls go one way:
+ *
+ *	main -> master -> pool, spawn, reload -> worker -> conn, service
+ *
+ * The others are leaves.  Times are milliseconds of CLOCK_MONOTONIC unless a
+ * name says otherwise; a duration of 0 means none.
+ */
+#ifndef PREFORKD_H
+#define PREFORKD_H
+
+#include <sys/types.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "log.h"
+#include "preforkd-module.h"
+
+/*
+ * Descriptors that have the same number in the master and in every worker,
+ * so that a worker closes all others with one call.
+ */
+enum {
+	FD_LOG = 3,		/* write end of the log pipe, non-blocking */
+	FD_POKE,		/* write end of the wake-up pipe, non-blocking */
+	FD_NULL,		/* /dev/null, to pull a listener away with */
+	FD_LISTENER,		/* a worker's listening socket; else /dev/null */
+	FD_FIRST_FREE
+};
+
+/* A worker's exit codes; preforkd(8) documents them. */
+enum {
+	WORKER_LEFT = 0,	/* retired or recycled, as asked */
+	WORKER_START_FAILED = 1,/* could not set itself up */
+	WORKER_SICK = 3,	/* its listener is unusable */
+	WORKER_ORPHAN = 4,	/* the master is gone */
+	WORKER_SERVICE_FAILED = 5 /* the service's start function failed */
+};
+
+/* address.c: socket addresses as text, and back */
+
+/* Room for any address as text: a Unix path, brackets, port, NUL. */
+#define ADDRESS_TEXT	128
+
+struct address {
+	socklen_t		len;
+	struct sockaddr_storage	ss;
+};
+
+/*
+ * Parse `127.0.0.1:80', `[::1]:80', `*:80' or `:80' (every address: IPv4 and
+ * IPv6, two results), `unix:/path'.  No name is resolved.  Fills at most two
+ * addresses and returns how many, or -1 with *why set to what is wrong and
+ * what is allowed (static text).
+ */
+int	 address_parse(const char *, struct address out[2], const char **why);
+/* `127.0.0.1:80', `[::1]:80', `unix:/path'; returns buf. */
+char	*address_text(const struct address *, char *buf, size_t size);
+/* The address without port, brackets and `unix:'; `-' for a nameless one. */
+char	*address_host(const struct address *, char *buf, size_t size);
+/* The port in host order; 0 for a Unix socket. */
+unsigned int address_port(const struct address *);
+/* The path of a Unix socket, or NULL for other families. */
+const char *address_path(const struct address *);
+
+/* conf.c: the table of settings; load, check, dump, compare */
+
+/* One `listen' line. */
+struct conf_listen {
+	TAILQ_ENTRY(conf_listen) entry;
+	char		*text;		/* as written: names it across reloads */
+	struct address	 address[2];	/* what it means */
+	int		 naddress;
+	mode_t		 mode;		/* Unix socket: permissions */
+	uid_t		 uid;		/* Unix socket: owner, or -1 */
+	gid_t		 gid;		/* Unix socket: group, or -1 */
+};
+
+enum conf_connections {		/* log-connections */
+	CONF_CONNECTIONS_NO,
+	CONF_CONNECTIONS_END,
+	CONF_CONNECTIONS_BOTH
+};
+
+/* One `service' section, with the defaults before it applied. */
+struct conf_service {
+	TAILQ_ENTRY(conf_service) entry;
+	char		*name;
+	TAILQ_HEAD(, conf_listen) listens;
+	const struct preforkd_service *run;
+	int		 backlog;
+	int		 workers_min;
+	int		 workers_spare;	/* idle, per listening socket */
+	int		 workers_max;
+	int		 workers_surge;	/* more during a reload; -1: as many */
+	int64_t		 workers_idle_time;
+	long long	 max_connections; /* per worker; 0: no limit */
+	int64_t		 first_byte_timeout;
+	int64_t		 idle_timeout;
+	int64_t		 connection_timeout;
+	int64_t		 drain_timeout;
+	int		 log_connections; /* enum conf_connections */
+};
+
+struct conf {
+	char		*status_file;	/* path; NULL: keep it in memory */
+	int		 log_level;	/* enum log_level */
+	TAILQ_HEAD(, conf_service) services;
+};
+
+/* Where a configuration comes from. */
+struct conf_source {
+	const char	*path;		/* file, or NULL for none */
+	char *const	*overrides;	/* -o "keyword value", NULL-ended */
+	char *const	*listens;	/* -l address, NULL-ended */
+	const char	*service;	/* `run' of the command line, or NULL */
+	bool		 foreground;	/* -d: another default for the log */
+};
+
+/* Limits of what the scoreboard has room for. */
+#define CONF_SERVICES_MAX	64
+#define CONF_LISTENERS_MAX	256	/* sockets; `*:80' is two */
+#define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
+#define CONF_NAME_MAX		31	/* bytes of a service's name */
+#define CONF_ERROR_MAX		1024
+
+/*
+ * Read and check a configuration.  Binds nothing, writes nothing.  Returns
+ * it, or NULL with one line in error: `file:line: what is wrong, and what is
+ * allowed' (`-o:' and `-l:' stand for the file of a command-line setting).
+ */
+struct conf *conf_load(const struct conf_source *, char error[CONF_ERROR_MAX]);
+/* The same from text as conf_dump() writes it; name stands for the file. */
+struct conf *conf_load_text(const char *name, const char *text, size_t size,
+	    char error[CONF_ERROR_MAX]);
+void	 conf_free(struct conf *);
+/* Every setting in effect, as a file that loads to the same configuration. */
+void	 conf_dump(const struct conf *, FILE *);
+/*
+ * Whether a running server can go from one to the other.  Returns true, or
+ * false with a line in error that names the setting that needs a restart.
+ */
+bool	 conf_reloadable(const struct conf *from, const struct conf *to,
+	    char error[CONF_ERROR_MAX]);
+/* The number of slots the scoreboard needs for it: max + surge, all services. */
+int	 conf_slots(const struct conf *);
+/* workers-surge with its default resolved. */
+int	 conf_surge(const struct conf_service *);
+/*
+ * The table as lines of tab-separated fields for tests of the documents:
+ * name, scope, type, range, default, reload, help.
+ */
+void	 conf_table(FILE *);
+
+/* service/builtin.c: the services that `run' knows */
+
+/* NULL-ended. */
+extern const struct preforkd_service *const builtin_services[];
+
+/* listen.c: addresses to listening sockets, queue depth, farewell */
+
+enum listener_state {
+	LISTENER_OPEN,
+	LISTENER_LEAVING,	/* refuses new clients, its queue is served */
+	LISTENER_PULLED,	/* its workers were told to leave */
+	LISTENER_CLOSED
+};
+
+/* One listening socket; several for a `listen' line such as `*:80'. */
+struct listener {
+	TAILQ_ENTRY(listener) entry;
+	char		*service;	/* name of the service and ... */
+	char		*text;		/* ... line it belongs to, for reloads */
+	int		 part;		/* which address of that line: 0, 1 */
+	int		 fd;		/* close-on-exec, blocking */
+	struct address	 address;	/* as bound: port 0 resolved */
+	char		 name[ADDRESS_TEXT];	/* the same as text */
+	dev_t		 dev;		/* Unix socket: what we created, ... */
+	ino_t		 ino;		/* ... so that no other is unlinked */
+	int		 index;		/* its row in the scoreboard */
+	enum listener_state state;
+	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
+	int		 users;		/* pools of all generations */
+	int		 limit;		/* length of the queue, last asked */
+	int		 waiting;	/* in the queue, last asked */
+};
+
+/*
+ * Bind and listen.  A family that the kernel lacks fails with EAFNOSUPPORT.
+ * A stale Unix socket is replaced; one that answers, and any other file, is
+ * not.  Returns NULL with a line in error that names the address.
+ */
+struct listener *listen_open(const struct conf_service *,
+	    const struct conf_listen *, int part, char error[CONF_ERROR_MAX]);
+/* Ask for waiting and limit; 0 when the system cannot tell. */
+void	 listen_measure(struct listener *);
+/* Farewell, step 1: no new client; what is queued stays. */
+void	 listen_refuse(struct listener *);
+/* Farewell: whether the queue has been empty for 200 ms. */
+bool	 listen_quiet(struct listener *, int64_t now);
+/* Whether a client waits in the queue right now. */
+bool	 listen_pending(const struct listener *);
+/* Last step: no worker's copy can accept or hold the port; frees it. */
+void	 listen_close(struct listener *);
+
+/* sig.c: the table of signals */
+
+/* Forget every disposition and the mask the caller left us with. */
+void	 sig_reset(void);
+/* Block everything; the master waits with *waiting, which blocks nothing. */
+void	 sig_block(sigset_t *old);
+void	 sig_unblock_all(void);
+/* Handlers of the master, all blocked until ppoll(2). */
+void	 sig_master(void);
+/* Dispositions of a worker, of the logger, of the check child. */
+void	 sig_worker(void);
+void	 sig_logger(void);
+void	 sig_default(void);
+/* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
+const char *sig_name(int);
+/* The table as tab-separated lines: name, effect.  For tests. */
+void	 sig_table(FILE *);
+
+/* handler.c: what runs in a signal handler, and nothing else */
+
+/* Master: set by a signal, cleared by whoever acts on it. */
+extern volatile sig_atomic_t handler_pending[];	/* by signal number */
+/* Worker: leave after this connection; the master has gone; time to sweep. */
+extern volatile sig_atomic_t handler_retired;
+extern volatile sig_atomic_t handler_ticked;
+/* Worker: known before the handler is installed. */
+extern pid_t handler_master;
+extern unsigned int handler_drain_seconds;
+void	 handler_note(int);	/* master: remember the signal */
+void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_tick(int);	/* worker: let accept fail with EINTR */
+void	 handler_nothing(int);
+
+/* scoreboard.c: the shared mappings */
+
+#define SCOREBOARD_MAGIC	0x7072656676316264ULL
+#define SCOREBOARD_VERSION	1
+#define SCOREBOARD_DEATHS	64
+
+enum slot_state {
+	SLOT_FREE,
+	SLOT_STARTING,
+	SLOT_IDLE,
+	SLOT_BUSY,
+	SLOT_DRAINING		/* serving its last client */
+};
+const char *slot_state_name(uint32_t);	/* "?" for a number out of range */
+
+/*
+ * What workers write: gossip.  One writer at a moment, the worker, or the
+ * master while no process owns the slot.  `seq' is odd while it changes.
+ */
+struct slot {
+	_Alignas(64)
+	_Atomic uint32_t seq;
+	_Atomic uint32_t state;		/* enum slot_state */
+	_Atomic uint32_t epoch;		/* which worker of this slot */
+	_Atomic uint32_t generation;
+	_Atomic int32_t	 pid;
+	_Atomic uint16_t service;	/* rows of struct status */
+	_Atomic uint16_t listener;
+	_Atomic int64_t	 born;
+	_Atomic int64_t	 since;		/* start of the connection, or of idling */
+	_Atomic uint64_t accepted;	/* by this worker */
+	_Atomic uint64_t served;	/* of these, come to an end */
+	_Atomic uint64_t bytes_in;
+	_Atomic uint64_t bytes_out;
+	_Atomic uint64_t client;	/* number of the last client */
+	_Atomic uint64_t peer[2];	/* IPv4 or IPv6 address, network order */
+	_Atomic uint32_t peer_port;
+	_Atomic uint32_t peer_family;
+};
+
+/* Of each listener: hints among workers, repaired by the master. */
+struct commons_listener {
+	_Alignas(64)
+	_Atomic int32_t	 idle;
+};
+
+/* Head of the `slots' object; struct slot [nslots] follows. */
+struct commons {
+	uint64_t	 magic;
+	uint32_t	 version;
+	uint32_t	 nslots;
+	_Alignas(64)
+	_Atomic uint32_t poked;		/* a byte is in the wake-up pipe */
+	_Atomic unsigned long long log_dropped;	/* lines, all processes */
+	struct commons_listener listener[CONF_LISTENERS_MAX];
+	struct slot	 slot[];
+};
+
+enum master_state {
+	MASTER_STARTING,
+	MASTER_RUNNING,
+	MASTER_DRAINING,	/* listeners leave, clients finish */
+	MASTER_STOPPING,	/* told again, or the deadline has passed */
+	MASTER_KILLING,		/* SIGKILL is out */
+	MASTER_STOPPED
+};
+const char *master_state_name(uint32_t);
+
+struct status_service {
+	char		 name[CONF_NAME_MAX + 1];
+	uint32_t	 used;
+	uint32_t	 workers_min, workers_spare, workers_max;
+	uint32_t	 delayed;	/* workers it lacks while throttled */
+	uint64_t	 accepted;	/* by workers that are no more */
+	uint64_t	 served;
+	uint64_t	 bytes_in, bytes_out;
+	uint64_t	 deaths;	/* not asked for */
+	int64_t		 retry_at;	/* next try while throttled, or 0 */
+};
+
+struct status_listener {
+	char		 name[ADDRESS_TEXT];
+	uint32_t	 used;
+	uint32_t	 service;	/* its row */
+	uint32_t	 waiting, limit;
+	_Atomic int32_t	 low;		/* poke when fewer are idle */
+};
+
+struct status_death {
+	int64_t		 at;		/* seconds since the epoch */
+	int32_t		 pid;
+	int32_t		 wait_status;	/* as from waitpid(2) */
+	uint32_t	 slot, generation;
+	uint32_t	 asked;		/* retired, recycled or stopped */
+	int64_t		 age;
+	uint64_t	 served;
+	uint64_t	 client;	/* being served, or 0 */
+	char		 service[CONF_NAME_MAX + 1];
+};
+
+enum reload_outcome {
+	RELOAD_NONE,
+	RELOAD_RUNNING,
+	RELOAD_DONE,
+	RELOAD_FAILED
+};
+
+/* What the master alone writes; workers map it read-only. */
+struct status {
+	uint64_t	 magic;
+	uint32_t	 version;
+	uint32_t	 size;		/* of this struct */
+	_Atomic uint32_t seq;		/* odd while it changes */
+	_Atomic uint32_t look;		/* 0: the master sleeps, poke it */
+	int32_t		 pid;
+	uint32_t	 state;		/* enum master_state */
+	uint32_t	 generation;
+	uint32_t	 nslots;
+	int64_t		 started;	/* and ... */
+	int64_t		 started_at;	/* ... in seconds since the epoch */
+	int64_t		 updated;
+	uint32_t	 reload;	/* enum reload_outcome */
+	uint32_t	 reloads;	/* come to an end */
+	int64_t		 reload_at;	/* seconds since the epoch */
+	char		 reload_why[256];
+	char		 product[32];	/* version of preforkd */
+	uint64_t	 forks;
+	uint64_t	 cut;		/* clients cut by a stop */
+	uint64_t	 ndeaths;	/* ever; the last are in the ring */
+	struct status_death death[SCOREBOARD_DEATHS];
+	struct status_service service[CONF_SERVICES_MAX];
+	struct status_listener listener[CONF_LISTENERS_MAX];
+};
+
+/* The views of the process that uses them. */
+struct scoreboard {
+	struct status	*status;	/* master: writable */
+	const struct status *shown;	/* workers: the same, read-only */
+	struct commons	*commons;
+	_Atomic uint64_t *counter;	/* clients ever accepted */
+	int		 nslots;
+	int		 lock;		/* descriptor that holds the lock, or -1 */
+};
+
+/*
+ * Create the objects for nslots workers: PATH, PATH.slots and PATH.counter,
+ * renaming earlier ones to .last; or in memory when path is NULL.  Returns 0,
+ * or -1 with a line in error (`in use by preforkd PID' for a living one).
+ */
+int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
+	    char error[CONF_ERROR_MAX]);
+/* In a new worker: give up the writable view of status. */
+int	 scoreboard_confine(struct scoreboard *);
+/* The master's changes of status go between these. */
+void	 scoreboard_begin(struct scoreboard *);
+void	 scoreboard_end(struct scoreboard *);
+/* A worker's changes of its slot go between these. */
+void	 slot_begin(struct slot *);
+void	 slot_end(struct slot *);
+/* The number of bytes of the slots object. */
+size_t	 scoreboard_slots_size(int nslots);
+
+/* pool.c: policy, a pure function */
+
+struct pool_counts {		/* of one listening socket */
+	int	starting;
+	int	idle;
+	int	busy;
+	int	draining;	/* told to leave, still there */
+	int	queued;		/* clients waiting in the queue */
+	int	least_idle;	/* over the last workers-idle-time; -1: unknown */
+};
+
+struct pool_limits {
+	int	min;		/* of this socket */
+	int	spare;
+	int	room;		/* workers that may be added, by all limits */
+	int	batch;		/* at most at once */
+	bool	throttled;	/* one try at a time */
+};
+
+struct pool_plan {
+	int	start;
+	int	retire;
+};
+
+/* How many workers to start or retire now; never both. */
+struct pool_plan pool_plan(const struct pool_counts *,
+	    const struct pool_limits *);
+
+/* worker.c: a worker's life */
+
+struct worker {
+	struct scoreboard *board;
+	const struct conf_service *conf;
+	const struct listener *listener;
+	struct slot	*slot;
+	int		 number;	/* of the slot */
+	uint32_t	 generation;
+	pid_t		 master;
+};
+
+/* Runs in the new process with all signals blocked; never returns. */
+__attribute__((__noreturn__))
+void	 worker_main(const struct worker *);
+
+/* conn.c: one connection */
+
+enum conn_end {
+	CONN_SERVED,		/* the service had its say */
+	CONN_CLIENT_CLOSED,	/* the client finished sending first */
+	CONN_FIRST_BYTE_TIMEOUT,
+	CONN_IDLE_TIMEOUT,
+	CONN_TOTAL_TIMEOUT,
+	CONN_RESET,
+	CONN_FAILED
+};
+const char *conn_end_name(enum conn_end);
+
+#define CONN_FIRST	32	/* bytes kept for the log */
+#define CONN_LINE	4096	/* read-ahead of conn_line() */
+
+struct conn {
+	int		 fd;
+	uint64_t	 number;
+	struct address	 peer;
+	struct address	 local;
+	bool		 local_known;	/* else ask getsockname(2) */
+	char		 peer_text[ADDRESS_TEXT];
+	char		 local_text[ADDRESS_TEXT];
+	int64_t		 started;
+	int64_t		 first_byte_at;	/* deadlines; 0: none */
+	int64_t		 total_at;
+	int64_t		 idle_timeout;
+	uint64_t	 bytes_in, bytes_out;
+	enum conn_end	 end;
+	int		 nfirst;
+	char		 first[CONN_FIRST];
+	size_t		 line_start, line_end;	/* unread part of line */
+	char		 line[CONN_LINE];
+};
+
+/* A connection just accepted, with the timeouts of its service. */
+void	 conn_open(struct conn *, int fd, const struct address *peer,
+	    const struct conf_service *);
+
+/* linger.c: connections that are over but for the client's end */
+
+#define LINGER_MAX	16
+
+struct linger_ring {
+	struct {
+		int	fd;
+		int64_t	since;		/* of its shutdown */
+		int64_t	heard;		/* its last byte */
+	} entry[LINGER_MAX];
+	int	first, count;
+};
+
+/*
+ * End a connection without loss: shut it for writing, take what the client
+ * still sends while it sends, and keep the descriptor until the client has
+ * ended too, in a ring that linger_sweep() looks after.
+ */
+void	 linger_end(struct linger_ring *, int fd);
+/* Close those that have ended or are past their time; never waits. */
+void	 linger_sweep(struct linger_ring *);
+/* Wait for all of them, within their bounds. */
+void	 linger_finish(struct linger_ring *);
+
+/* logger.c: the one process that writes the log */
+
+/*
+ * Fork the logger, which reads records from the pipe and writes lines to
+ * standard error until all write ends are closed.  Returns its pid or -1.
+ */
+pid_t	 logger_start(int readfd, struct commons *);
+/* The log pipe: as large as allowed, both ends close-on-exec. */
+int	 logger_pipe(int fds[2]);
+
+/* master.c, spawn.c, reload.c */
+
+struct generation;
+struct pool;
+
+enum child_state {
+	CHILD_FREE,
+	CHILD_STARTING,
+	CHILD_READY,
+	CHILD_LEAVING,		/* told to */
+	CHILD_KILLED		/* SIGKILL is out */
+};
+
+/* What the master knows for itself of the worker in a slot. */
+struct child {
+	pid_t		 pid;		/* 0: none */
+	enum child_state state;
+	struct pool	*pool;
+	uint32_t	 epoch;
+	int64_t		 born;
+	int64_t		 kill_at;	/* start or drain deadline; 0: none */
+	uint64_t	 client;	/* as last seen, and ... */
+	int64_t		 client_seen;	/* ... since when; 0: not serving */
+};
+
+/* A service of a generation: its throttle. */
+struct service {
+	TAILQ_ENTRY(service) entry;
+	const struct conf_service *conf;
+	struct generation *generation;
+	int		 index;		/* row in the scoreboard */
+	int		 early_deaths;	/* in a row */
+	uint64_t	 completed;	/* connections, at the last look */
+	int64_t		 delay;		/* back-off; 0: not throttled */
+	int64_t		 retry_at;
+	bool		 full_said;	/* workers-max reached, said once */
+};
+
+enum pool_state {
+	POOL_OPEN,
+	POOL_LEAVING		/* all told to leave, none started */
+};
+
+/* The workers of a service on one listening socket, of one generation. */
+struct pool {
+	TAILQ_ENTRY(pool) entry;
+	struct service	*service;
+	struct listener	*listener;
+	enum pool_state	 state;
+	struct pool_counts counts;
+	int		 alive;		/* children, leaving ones too */
+	int		 ready;		/* children that have been idle once */
+	int		 window_least;	/* idle, in the window that runs */
+	int64_t		 window_end;
+};
+
+struct generation {
+	TAILQ_ENTRY(generation) entry;
+	uint32_t	 number;
+	struct conf	*conf;
+	TAILQ_HEAD(, service) services;
+};
+
+struct master {
+	struct conf_source source;
+	struct scoreboard board;
+	struct child	*child;		/* by slot */
+	enum master_state state;
+	int64_t		 now;		/* of this pass */
+	int64_t		 wake_at;	/* next deadline; 0: none */
+	TAILQ_HEAD(, generation) generations;	/* newest first */
+	TAILQ_HEAD(, pool) pools;
+	TAILQ_HEAD(listeners, listener) listeners;
+	/* ... grown by master.c, reload.c */
+};
+
+#endif /* PREFORKD_H */
