@@ -1,0 +1,61 @@
+/*
+ * handler.c: what runs in a signal handler, and nothing else.
+ *
+ * Owns the flags that handlers set.  A handler saves errno and calls nothing
+ * but dup2, close, getppid and alarm (a test reads the symbols of this
+ * object).  The dispositions are set in sig.c.
+ *
+ * handler_retire() is how a worker is told to leave.  Its listener, and no
+ * other process's, becomes /dev/null: an accept(2) to come fails, one that
+ * sleeps is restarted on /dev/null and fails, one that has returned is served
+ * to its end.  When the master has gone nobody is left to enforce the drain
+ * time, so SIGALRM, whose disposition in a worker is the default one, will.
+ */
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+volatile sig_atomic_t handler_pending[NSIG];
+volatile sig_atomic_t handler_retired;
+volatile sig_atomic_t handler_ticked;
+pid_t handler_master;
+unsigned int handler_drain_seconds;
+_Atomic uint32_t *handler_slot_state;
+
+void
+handler_note(int sig)
+{
+	handler_pending[sig] = 1;
+}
+
+void
+handler_retire(int sig)
+{
+	uint32_t busy = SLOT_BUSY;
+	int saved = errno;
+
+	(void)sig;
+	handler_retired = 1;
+	if (dup2(FD_NULL, FD_LISTENER) == -1)
+		close(FD_LISTENER);
+	if (getppid() != handler_master)
+		alarm(handler_drain_seconds);
+	atomic_compare_exchange_strong(handler_slot_state, &busy,
+	    SLOT_DRAINING);
+	errno = saved;
+}
+
+void
+handler_tick(int sig)
+{
+	(void)sig;
+	handler_ticked = 1;
+}
+
+void
+handler_nothing(int sig)
+{
+	(void)sig;
+}

@@ -1,0 +1,134 @@
+/*
+ * sig.c: the table of signals, and the dispositions of each kind of process.
+ *
+ * The table is the one source for what the master does with a signal: it
+ * installs the handlers, and the test of preforkd(8) reads it.  Everything
+ * handled is blocked except while ppoll(2) waits, so there is no window
+ * between looking at a flag and sleeping.
+ */
+
+#include <stddef.h>
+#include <string.h>
+
+#include "preforkd.h"
+
+struct sig_row {
+	int		 number;
+	const char	*name;
+	void		(*master)(int);
+	void		(*worker)(int);
+	const char	*effect;	/* on the master; for people */
+};
+
+static const struct sig_row sig_rows[] = {
+	{ SIGTERM, "SIGTERM", handler_note, handler_retire,
+	    "stop gracefully; a second one stops at once" },
+	{ SIGINT, "SIGINT", handler_note, SIG_IGN, "stop at once" },
+	{ SIGQUIT, "SIGQUIT", handler_note, SIG_IGN, "stop at once" },
+	{ SIGHUP, "SIGHUP", handler_note, SIG_IGN,
+	    "reload the configuration" },
+	{ SIGUSR1, "SIGUSR1", handler_note, SIG_IGN, "reopen the log" },
+	{ SIGUSR2, "SIGUSR2", handler_note, SIG_IGN,
+	    "nothing; reserved for an upgrade in place" },
+	{ SIGCHLD, "SIGCHLD", handler_note, SIG_DFL,
+	    "bury and replace dead workers" },
+	{ SIGPIPE, "SIGPIPE", handler_nothing, handler_nothing, "nothing" },
+	{ SIGXFSZ, "SIGXFSZ", SIG_IGN, SIG_IGN, "nothing" },
+};
+
+#define SIG_ROWS	(sizeof(sig_rows) / sizeof(sig_rows[0]))
+
+static void
+sig_set(int number, void (*handler)(int), int flags)
+{
+	struct sigaction sa;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = handler;
+	sa.sa_flags = flags;
+	sigfillset(&sa.sa_mask);
+	sigaction(number, &sa, NULL);
+}
+
+void
+sig_reset(void)
+{
+	int i;
+
+	for (i = 1; i < NSIG; i++)
+		if (i != SIGKILL && i != SIGSTOP)
+			sig_set(i, SIG_DFL, 0);
+	sig_unblock_all();
+}
+
+void
+sig_block(sigset_t *old)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, old);
+}
+
+void
+sig_unblock_all(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+void
+sig_master(void)
+{
+	size_t i;
+
+	for (i = 0; i < SIG_ROWS; i++)
+		sig_set(sig_rows[i].number, sig_rows[i].master, 0);
+}
+
+void
+sig_worker(void)
+{
+	size_t i;
+
+	for (i = 0; i < SIG_ROWS; i++)
+		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
+	sig_set(SIGVTALRM, handler_tick, 0);
+}
+
+/* The logger ends when its pipe does, and by no signal of a terminal. */
+void
+sig_logger(void)
+{
+	size_t i;
+
+	for (i = 0; i < SIG_ROWS; i++)
+		sig_set(sig_rows[i].number, SIG_IGN, 0);
+	sig_set(SIGCHLD, SIG_DFL, 0);
+	sig_set(SIGPIPE, handler_nothing, SA_RESTART);
+}
+
+const char *
+sig_name(int number)
+{
+	static char text[16];
+	const char *name;
+
+	if ((name = sigabbrev_np(number)) != NULL)
+		snprintf(text, sizeof(text), "SIG%s", name);
+	else
+		snprintf(text, sizeof(text), "signal %d", number);
+	return text;
+}
+
+void
+sig_table(FILE *out)
+{
+	size_t i;
+
+	for (i = 0; i < SIG_ROWS; i++)
+		fprintf(out, "%s\t%s\n", sig_rows[i].name,
+		    sig_rows[i].effect);
+}

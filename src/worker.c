@@ -1,0 +1,428 @@
+/*
+ * worker.c: a worker's life: set-up, accept, serve, account, leave.
+ *
+ * Runs in a process of its own from the first instruction after fork(2) to
+ * _exit(2) and never returns into the master's code.  Owns its slot of the
+ * scoreboard, its listener and its client; everything else that the master
+ * had open is closed first thing.  Calls conn, linger and the service.
+ *
+ * It sleeps in a blocking accept(2), where the kernel wakes one worker only,
+ * the longest idle; there is nothing between being ready and having accepted.
+ * SIGTERM pulls its listener away (handler.c).  While connections linger a
+ * timer lets accept fail with EINTR now and then, to sweep them; it has a
+ * signal of its own, because SIGALRM ends a worker that outlived its master.
+ */
+
+#include <sys/prctl.h>
+#include <sys/types.h>
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <stdlib.h>
+
+#include "preforkd.h"
+
+/* Back-off of a worker that may not open another descriptor, milliseconds. */
+#define PAUSE_FIRST	10
+#define PAUSE_LAST	1000
+
+enum accepted {
+	ACCEPTED,		/* a client */
+	ACCEPT_AGAIN,		/* look at the flags, then try again */
+	ACCEPT_SICK		/* the listener is of no use */
+};
+
+/* What the worker remembers between two clients. */
+struct life {
+	const struct worker *self;
+	struct slot	*slot;
+	long long	 limit;		/* connections; 0: none */
+	uint64_t	 accepted;
+	struct linger_ring linger;
+	timer_t		 timer;
+	bool		 timer_made, timer_armed;
+	int		 pause;		/* ms; 0: accept does well */
+	bool		 nonblocking_said;
+};
+
+static struct life life;
+static struct conn client;
+
+static void
+store(_Atomic uint64_t *to, uint64_t value)
+{
+	atomic_store_explicit(to, value, memory_order_relaxed);
+}
+
+static void
+add(_Atomic uint64_t *to, uint64_t n)
+{
+	store(to, atomic_load_explicit(to, memory_order_relaxed) + n);
+}
+
+/* Wake the master; one byte in its pipe is enough for everybody. */
+static void
+poke(const struct life *l)
+{
+	if (atomic_exchange(&l->self->board->commons->poked, 1) == 0)
+		if (write(FD_POKE, "", 1) == -1 && errno != EAGAIN)
+			log_debug("write to the wake-up pipe: %s",
+			    strerror(errno));
+}
+
+static _Atomic int32_t *
+idle_hint(const struct life *l)
+{
+	int index = l->self->listener->index;
+
+	return &l->self->board->commons->listener[index].idle;
+}
+
+static void
+title(const struct life *l, const char *what)
+{
+	setproctitle("%s %s slot %d: %s", l->self->conf->name,
+	    l->self->listener->name, l->self->number, what);
+}
+
+static void
+become_idle(struct life *l)
+{
+	struct slot *slot = l->slot;
+
+	slot_begin(slot);
+	atomic_store_explicit(&slot->since, clock_now(),
+	    memory_order_relaxed);
+	atomic_store_explicit(&slot->state, SLOT_IDLE, memory_order_relaxed);
+	slot_end(slot);
+	atomic_fetch_add(idle_hint(l), 1);
+}
+
+/* Peers are shown as numbers; a Unix peer has none. */
+static void
+publish_peer(struct slot *slot, const struct address *peer)
+{
+	const struct sockaddr_in *sin = (const void *)&peer->ss;
+	const struct sockaddr_in6 *sin6 = (const void *)&peer->ss;
+	uint64_t ip[2] = { 0, 0 };
+
+	if (peer->ss.ss_family == AF_INET)
+		memcpy(ip, &sin->sin_addr, sizeof(sin->sin_addr));
+	else if (peer->ss.ss_family == AF_INET6)
+		memcpy(ip, &sin6->sin6_addr, sizeof(sin6->sin6_addr));
+	store(&slot->peer[0], ip[0]);
+	store(&slot->peer[1], ip[1]);
+	atomic_store_explicit(&slot->peer_port, address_port(peer),
+	    memory_order_relaxed);
+	atomic_store_explicit(&slot->peer_family, peer->ss.ss_family,
+	    memory_order_relaxed);
+}
+
+/*
+ * The store of the state and the load of `look' are in one total order with
+ * the master's store of `look' and its scan: one of the two sees the other.
+ */
+static void
+become_busy(struct life *l, const struct conn *c)
+{
+	const struct scoreboard *board = l->self->board;
+	int index = l->self->listener->index;
+	struct slot *slot = l->slot;
+	int idle;
+
+	slot_begin(slot);
+	store(&slot->client, c->number);
+	store(&slot->accepted, l->accepted);
+	publish_peer(slot, &c->peer);
+	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
+	slot_end(slot);
+	atomic_store(&slot->state, SLOT_BUSY);
+	if (handler_retired)
+		atomic_store(&slot->state, SLOT_DRAINING);
+	idle = atomic_fetch_sub(idle_hint(l), 1) - 1;
+	if (atomic_load(&board->shown->look) == 0 ||
+	    idle < atomic_load_explicit(&board->shown->listener[index].low,
+	    memory_order_relaxed))
+		poke(l);
+}
+
+static void
+log_connected(struct conn *c, const struct conf_service *conf)
+{
+	char peer[ADDRESS_TEXT];
+
+	if (conf->log_connections != CONF_CONNECTIONS_BOTH)
+		return;
+	log_info("connected %s client=%llu service=%s",
+	    address_text(&c->peer, peer, sizeof(peer)),
+	    (unsigned long long)c->number, conf->name);
+}
+
+static void
+log_closed(struct conn *c, const struct conf_service *conf)
+{
+	char peer[ADDRESS_TEXT], first[CONN_FIRST * 4 + 1];
+	int64_t ms;
+
+	if (conf->log_connections == CONF_CONNECTIONS_NO)
+		return;
+	ms = clock_now() - c->started;
+	log_info("closed %s client=%llu service=%s seconds=%lld.%03d in=%llu "
+	    "out=%llu end=%s first=\"%s\"",
+	    address_text(&c->peer, peer, sizeof(peer)),
+	    (unsigned long long)c->number, conf->name,
+	    (long long)(ms / 1000), (int)(ms % 1000),
+	    (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out,
+	    conn_end_name(c->end),
+	    log_quote(first, sizeof(first), c->first, (size_t)c->nfirst));
+}
+
+static void
+account(struct life *l, const struct conn *c)
+{
+	slot_begin(l->slot);
+	add(&l->slot->served, 1);
+	add(&l->slot->bytes_in, c->bytes_in);
+	add(&l->slot->bytes_out, c->bytes_out);
+	slot_end(l->slot);
+}
+
+/* A listener bound to one address already tells which the client reached. */
+static void
+know_local(struct conn *c, const struct listener *listener)
+{
+	char host[ADDRESS_TEXT];
+
+	address_host(&listener->address, host, sizeof(host));
+	if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
+		return;
+	c->local = listener->address;
+	c->local_known = true;
+}
+
+static void
+serve(struct life *l, int fd, const struct address *peer)
+{
+	const struct conf_service *conf = l->self->conf;
+	struct conn *c = &client;
+
+	l->accepted++;
+	conn_open(c, fd, peer, conf);
+	know_local(c, l->self->listener);
+	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
+	become_busy(l, c);
+	log_connected(c, conf);
+	conf->run->serve(c);
+	linger_end(&l->linger, fd);
+	account(l, c);
+	log_closed(c, conf);
+	become_idle(l);
+}
+
+/* The errors of accept(2): retry, wait, or give up (RULES R26). */
+static enum accepted
+accept_failed(struct life *l)
+{
+	struct pollfd pfd = { .fd = FD_LISTENER, .events = POLLIN };
+
+	switch (errno) {
+	case EAGAIN:
+		if (!l->nonblocking_said)
+			log_warnx("accept: the listener was made "
+			    "non-blocking by somebody service=%s",
+			    l->self->conf->name);
+		l->nonblocking_said = true;
+		poll(&pfd, 1, -1);
+		return ACCEPT_AGAIN;
+	case EMFILE:
+	case ENFILE:
+	case ENOBUFS:
+	case ENOMEM:
+		if (l->pause == 0)
+			log_warn("accept waits service=%s error",
+			    l->self->conf->name);
+		l->pause = l->pause == 0 ? PAUSE_FIRST :
+		    l->pause < PAUSE_LAST / 2 ? l->pause * 2 : PAUSE_LAST;
+		poll(NULL, 0, l->pause);
+		return ACCEPT_AGAIN;
+	case EINTR:
+	case ECONNABORTED:
+	case EPROTO:
+	case EPERM:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case ENONET:
+	case ENOPROTOOPT:
+	case EOPNOTSUPP:
+	case ETIMEDOUT:
+		return ACCEPT_AGAIN;
+	default:
+		return handler_retired ? ACCEPT_AGAIN : ACCEPT_SICK;
+	}
+}
+
+static enum accepted
+accept_client(struct life *l, int *fd, struct address *peer)
+{
+	peer->len = sizeof(peer->ss);
+	*fd = accept4(FD_LISTENER, (struct sockaddr *)&peer->ss, &peer->len,
+	    SOCK_CLOEXEC);
+	if (*fd == -1)
+		return accept_failed(l);
+	l->pause = 0;
+	return ACCEPTED;
+}
+
+/*
+ * Keep a timer running while connections linger, so that they end on time
+ * though no client comes.  It repeats: a tick that falls just before accept
+ * is made good by the next one.
+ */
+static void
+tend_lingering(struct life *l)
+{
+	struct itimerspec spec = { { 1, 0 }, { 1, 0 } };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL,
+	    .sigev_signo = SIGVTALRM };
+	bool want;
+
+	if (l->linger.count > 0)
+		linger_sweep(&l->linger);
+	want = l->linger.count > 0;
+	if (want == l->timer_armed || (!want && !handler_ticked))
+		return;
+	handler_ticked = 0;
+	if (!l->timer_made) {
+		if (timer_create(CLOCK_MONOTONIC, &event, &l->timer) == -1) {
+			log_warn("timer_create");
+			linger_finish(&l->linger);
+			return;
+		}
+		l->timer_made = true;
+	}
+	if (!want)
+		memset(&spec, 0, sizeof(spec));
+	if (timer_settime(l->timer, 0, &spec, NULL) == -1)
+		log_warn("timer_settime");
+	l->timer_armed = want;
+}
+
+/*
+ * Recycling is staggered over the last quarter of the limit, by slot, so that
+ * no two neighbours of a pool fall due together.
+ */
+static long long
+recycle_after(const struct worker *w)
+{
+	long long limit = w->conf->max_connections;
+
+	return limit == 0 ? 0 : limit - w->number % (limit / 4 + 1);
+}
+
+__attribute__((__noreturn__))
+static void
+leave(struct life *l, int code)
+{
+	linger_finish(&l->linger);
+	_exit(code);
+}
+
+__attribute__((__noreturn__))
+static void
+accept_loop(struct life *l)
+{
+	struct address peer;
+	int fd;
+
+	while (!handler_retired &&
+	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
+		tend_lingering(l);
+		switch (accept_client(l, &fd, &peer)) {
+		case ACCEPTED:
+			serve(l, fd, &peer);
+			break;
+		case ACCEPT_AGAIN:
+			break;
+		case ACCEPT_SICK:
+			log_error("accept on %s", l->self->listener->name);
+			leave(l, WORKER_SICK);
+		}
+	}
+	atomic_fetch_sub(idle_hint(l), 1);
+	leave(l, WORKER_LEFT);
+}
+
+static void
+fill_slot(struct life *l)
+{
+	struct slot *slot = l->slot;
+
+	slot_begin(slot);
+	atomic_store_explicit(&slot->pid, getpid(), memory_order_relaxed);
+	atomic_store_explicit(&slot->born, clock_now(), memory_order_relaxed);
+	slot_end(slot);
+}
+
+/* Nothing of the master's stays open but what a worker needs. */
+static void
+take_descriptors(const struct worker *w)
+{
+	if (dup3(w->listener->fd, FD_LISTENER, O_CLOEXEC) == -1) {
+		log_error("dup3 of the listener");
+		_exit(WORKER_START_FAILED);
+	}
+	closefrom(FD_FIRST_FREE);
+}
+
+static void
+set_up(struct life *l, const struct worker *w)
+{
+	handler_master = w->master;
+	handler_drain_seconds =
+	    (unsigned int)((w->conf->drain_timeout + 999) / 1000);
+	handler_slot_state = &w->slot->state;
+	l->self = w;
+	l->slot = w->slot;
+	l->limit = recycle_after(w);
+	log_forked();
+	sig_worker();
+	take_descriptors(w);
+	setpgid(0, 0);
+	if (scoreboard_confine(w->board) == -1) {
+		log_error("munmap of the status");
+		_exit(WORKER_START_FAILED);
+	}
+	fill_slot(l);
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
+		log_error("prctl PR_SET_PDEATHSIG");
+		_exit(WORKER_START_FAILED);
+	}
+	sig_unblock_all();
+	if (getppid() != w->master)
+		_exit(WORKER_ORPHAN);
+}
+
+void
+worker_main(const struct worker *w)
+{
+	struct life *l = &life;
+
+	set_up(l, w);
+	title(l, "starting");
+	if (w->conf->run->start != NULL && w->conf->run->start() == -1) {
+		log_errorx("service %s cannot start", w->conf->name);
+		_exit(WORKER_SERVICE_FAILED);
+	}
+	title(l, "serving");
+	become_idle(l);
+	poke(l);
+	accept_loop(l);
+}
