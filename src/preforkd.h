@@ -35,13 +35,16 @@ enum {
 	FD_FIRST_FREE
 };
 
-/* A worker's exit codes; preforkd(8) documents them. */
+/*
+ * A worker's exit codes; preforkd(8) documents them.  None is 0, so that a
+ * service that calls exit(3) is not taken for a worker that left in order.
+ */
 enum {
-	WORKER_LEFT = 0,	/* retired or recycled, as asked */
-	WORKER_START_FAILED = 1,/* could not set itself up */
-	WORKER_SICK = 3,	/* its listener is unusable */
-	WORKER_ORPHAN = 4,	/* the master is gone */
-	WORKER_SERVICE_FAILED = 5 /* the service's start function failed */
+	WORKER_LEFT = 90,	/* retired or recycled, as asked */
+	WORKER_START_FAILED,	/* could not set itself up */
+	WORKER_SICK,		/* its listener is unusable */
+	WORKER_ORPHAN,		/* the master is gone */
+	WORKER_SERVICE_FAILED	/* the service's start function failed */
 };
 
 /* clock.c */
@@ -560,6 +563,7 @@ struct service {
 	int		 early_deaths;	/* in a row */
 	int64_t		 delay;		/* of the throttle; 0: none */
 	int64_t		 retry_at;
+	int		 delayed;	/* workers that lack for it */
 	bool		 full_said;	/* workers-max reached: said once */
 };
 
@@ -571,6 +575,8 @@ struct pool {
 	struct pool_counts counts;	/* of the last look */
 	bool		 leaving;	/* all told to leave, none started */
 	int		 min;		/* its share of workers-min */
+	int		 first;		/* workers it begins with, and ... */
+	int		 been_ready;	/* ... workers that have been idle */
 	int		 alive;		/* children, leaving ones too */
 	int		 window_least;	/* idle, in the window that runs */
 	int64_t		 window_end;
@@ -612,33 +618,69 @@ struct master {
 	enum master_state state;
 	int64_t		 now;		/* of this pass */
 	int64_t		 wake_at;	/* of the next deadline; 0: none */
-	int64_t		 look_at;	/* of the next look while busy; 0: none */
+	int64_t		 look_at;	/* of the next look while busy */
+	int		 busy;		/* workers, at the last look */
+	uint64_t	 accepted_seen;	/* clients, at the last look */
+	int64_t		 stop_from;	/* while draining */
 	int64_t		 stop_by;	/* while draining; 0: no limit */
 	int64_t		 fork_retry_at;	/* after fork failed; 0: it works */
 	int64_t		 fork_delay;
 	int		 poke_fd;	/* read ends of the two pipes */
 	int		 log_fd;
-	pid_t		 logger;
+	pid_t		 logger;	/* 0: none */
+	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
+	uint64_t	 forks;
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
 	struct reload	 reload;
-	TAILQ_HEAD(, generation) generations;	/* newest first */
+	TAILQ_HEAD(generations, generation) generations;	/* newest first */
 	TAILQ_HEAD(, pool) pools;
 	TAILQ_HEAD(, listener) listeners;
 };
 
 /*
- * Serve with this configuration until told to stop; the scoreboard, the log
- * and the fixed descriptors are there.  Returns the exit status.
+ * Serve until told to stop; the first generation has been made, the scoreboard,
+ * the logger and the fixed descriptors are there, all signals are blocked.
+ * Returns the exit status.
  */
-int	 master_run(struct master *, struct conf *);
+int	 master_run(struct master *);
 /* Have the next pass begin at this time or earlier. */
 void	 master_wake_at(struct master *, int64_t when);
-/* A generation's workers are all ready, or it will not become so. */
-void	 master_ready(struct master *);
-void	 master_start_failed(struct master *);
+/* Tell the workers of a pool to leave; none is started any more. */
+void	 master_pull(struct master *, struct pool *);
+/* A listener takes no new client; its workers go when its queue is empty. */
+void	 master_farewell(struct master *, struct listener *);
+
+/* look.c: what the master sees of its workers, and does about it */
+
+/* Whether the slot says that its worker has a client. */
+bool	 look_serving(const struct slot *);
+/* Count the pools, kill who is late. */
+void	 look_at_workers(struct master *);
+/* Start and retire workers as pool_plan() says. */
+void	 look_plan(struct master *);
+/* Say when to look again, or have the workers poke. */
+void	 look_next(struct master *);
+
+/* status.c: what the master shows */
+
+void	 status_start(struct master *);
+/* Rows for a service, by name, and for a listener; -1 when there is none. */
+int	 status_service_row(struct master *, const char *name);
+int	 status_listener_row(struct master *, const char *name, int service);
+/* A service's row is freed when no generation has it any more. */
+void	 status_free_service_row(struct master *, int row);
+void	 status_free_listener_row(struct master *, int row);
+void	 status_record_death(struct master *, const struct status_death *,
+	    int service_row);
+/* A dead worker's counts join its service's totals; its slot is free. */
+void	 status_inherit(struct master *, struct slot *, int service_row,
+	    uint32_t epoch);
+void	 status_reload(struct master *, enum reload_outcome, const char *why);
+/* All the rest, once a pass. */
+void	 status_publish(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
@@ -650,7 +692,7 @@ void	 spawn_kill(struct master *, int slot);
 /* Reap whoever has died, account, log. */
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */
-void	 spawn_succeeded(struct master *, struct service *);
+void	 spawn_succeeded(struct service *);
 /* Whether a start may be tried now; asks for the wake-up when not. */
 bool	 spawn_allowed(struct master *, const struct service *);
 
@@ -667,6 +709,8 @@ void	 reload_child_ended(struct master *, int wait_status);
  */
 struct generation *reload_generation(struct master *, struct conf *,
 	    char error[CONF_ERROR_MAX]);
+/* A stop has come: forget about a reload that runs. */
+void	 reload_cancel(struct master *);
 /* The new generation is ready: the older ones leave. */
 void	 reload_commit(struct master *);
 /* The new generation did not become ready: it leaves. */

@@ -1,0 +1,332 @@
+/*
+ * look.c: what the master sees of its workers, and what it does about it.
+ *
+ * Once a pass it reads every live worker's slot, counts each pool, kills
+ * workers that are past a deadline, and has pool_plan() say how many to start
+ * or to retire.  It decides who may be signalled from the private table; the
+ * shared map gives numbers for sizing and nothing else: a lie moves the pool
+ * between its configured bounds.
+ *
+ * It is also what decides when to look again.  While clients come, once a
+ * second; when none came since the last look, it writes look = 0, looks once
+ * more, and leaves it to the next client's worker to poke.
+ */
+
+#include <string.h>
+
+#include "preforkd.h"
+
+#define LOOK_EVERY	1000	/* ms, while there are clients */
+#define KILL_GRACE	500	/* for a worker past connection-timeout */
+#define BATCH		64	/* workers started in one pass */
+
+bool
+look_serving(const struct slot *slot)
+{
+	uint32_t state = atomic_load(&slot->state);
+
+	return state == SLOT_BUSY || state == SLOT_DRAINING;
+}
+
+static void
+kill_late(struct master *m, int n, const char *why)
+{
+	const struct child *c = &m->child[n];
+
+	log_warnx("killing a worker pid=%ld slot=%d service=%s client=%llu "
+	    "why=\"%s\"", (long)m->pid[n], n, c->pool->service->conf->name,
+	    (unsigned long long)c->client, why);
+	if (m->state > MASTER_RUNNING &&
+	    look_serving(&m->board.commons->slot[n]))
+		m->cut++;
+	spawn_kill(m, n);
+}
+
+/* A worker keeps connection-timeout itself; one that does not is stuck. */
+static void
+watch_client(struct master *m, int n)
+{
+	const struct slot *slot = &m->board.commons->slot[n];
+	struct child *c = &m->child[n];
+	int64_t limit = c->pool->service->conf->connection_timeout;
+	uint64_t number = atomic_load(&slot->client);
+
+	if (c->client_seen == 0 || c->client != number) {
+		c->client = number;
+		c->client_seen = m->now;
+	}
+	if (limit == 0 || c->state == CHILD_KILLED)
+		return;
+	if (m->now - c->client_seen >= limit + KILL_GRACE)
+		kill_late(m, n, "connection-timeout passed");
+	else
+		master_wake_at(m, c->client_seen + limit + KILL_GRACE);
+}
+
+static void
+count_child(struct pool_counts *n, enum child_state state, uint32_t shown)
+{
+	switch (state) {
+	case CHILD_FREE:
+		break;
+	case CHILD_STARTING:
+		n->starting++;
+		break;
+	case CHILD_READY:
+		if (shown == SLOT_IDLE)
+			n->idle++;
+		else
+			n->busy++;
+		break;
+	case CHILD_LEAVING:
+	case CHILD_KILLED:
+		n->draining++;
+		break;
+	}
+}
+
+/* What one worker does now, by its slot. */
+static void
+look_at(struct master *m, int n)
+{
+	const struct slot *slot = &m->board.commons->slot[n];
+	struct child *c = &m->child[n];
+	uint32_t shown = atomic_load(&slot->state);
+	uint64_t served = atomic_load_explicit(&slot->served,
+	    memory_order_relaxed);
+
+	if (c->state == CHILD_STARTING &&
+	    (shown == SLOT_IDLE || shown == SLOT_BUSY)) {
+		c->state = CHILD_READY;
+		c->kill_at = 0;
+		c->was_ready = true;
+		c->pool->been_ready++;
+	}
+	if (served > c->served)
+		spawn_succeeded(c->pool->service);
+	c->served = served;
+	count_child(&c->pool->counts, c->state, shown);
+	if (look_serving(slot)) {
+		m->busy++;
+		watch_client(m, n);
+	} else
+		c->client_seen = 0;
+	if (c->kill_at == 0)
+		return;
+	if (m->now >= c->kill_at)
+		kill_late(m, n, c->state == CHILD_STARTING ?
+		    "not ready in time" : "drain-timeout passed");
+	else
+		master_wake_at(m, c->kill_at);
+}
+
+void
+look_at_workers(struct master *m)
+{
+	struct pool *p;
+	int i;
+
+	m->busy = 0;
+	TAILQ_FOREACH(p, &m->pools, entry)
+		memset(&p->counts, 0, sizeof(p->counts));
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] != 0)
+			look_at(m, i);
+}
+
+/* Hints drift when workers die; once a second they are put right. */
+static void
+repair_hints(struct master *m)
+{
+	const struct listener *l;
+	const struct pool *p;
+	int idle;
+
+	TAILQ_FOREACH(l, &m->listeners, entry) {
+		idle = 0;
+		TAILQ_FOREACH(p, &m->pools, entry)
+			if (p->listener == l)
+				idle += p->counts.idle;
+		atomic_store(&m->board.commons->listener[l->index].idle,
+		    idle);
+	}
+}
+
+/* Workers that the service may still have, for this pool. */
+static int
+room_for(const struct master *m, const struct pool *pool)
+{
+	const struct conf_service *conf = pool->service->conf;
+	const struct pool *p;
+	int here = 0, everywhere = 0, reserved = 0;
+
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->service->index != pool->service->index)
+			continue;
+		everywhere += p->alive;
+		if (p->service != pool->service)
+			continue;
+		here += p->alive - p->counts.draining;
+		if (p != pool && p->alive == 0)
+			reserved++;
+	}
+	here = conf->workers_max - reserved - here;
+	everywhere = conf->workers_max + conf_surge(conf) - everywhere;
+	return here < everywhere ? here : everywhere;
+}
+
+/* The least number idle over a whole workers-idle-time, else -1. */
+static int
+quietest(struct master *m, struct pool *p)
+{
+	const struct conf_service *conf = p->service->conf;
+	int least;
+
+	if (p->counts.idle < p->window_least)
+		p->window_least = p->counts.idle;
+	least = p->window_least;
+	if (m->now < p->window_end) {
+		if (p->counts.idle > conf->workers_spare &&
+		    p->alive - p->counts.draining > p->min)
+			master_wake_at(m, p->window_end);
+		return -1;
+	}
+	p->window_least = p->counts.idle;
+	p->window_end = m->now + conf->workers_idle_time;
+	return least;
+}
+
+static void
+retire_idle(struct master *m, const struct pool *p, int n)
+{
+	int i;
+
+	for (i = m->board.nslots - 1; i >= 0 && n > 0; i--) {
+		if (m->pid[i] == 0 || m->child[i].pool != p ||
+		    m->child[i].state != CHILD_READY || atomic_load(
+		    &m->board.commons->slot[i].state) != SLOT_IDLE)
+			continue;
+		spawn_retire(m, i, 0);
+		n--;
+	}
+}
+
+static void
+say_full(struct pool *p, int room)
+{
+	struct service *s = p->service;
+
+	if (p->counts.idle > 0)
+		s->full_said = false;
+	else if (room <= 0 && p->counts.starting == 0 && !s->full_said) {
+		log_warnx("all workers are busy and workers-max is reached "
+		    "service=%s workers-max=%d queued=%d", s->conf->name,
+		    s->conf->workers_max, p->counts.queued);
+		s->full_said = true;
+	}
+}
+
+static void
+carry_out(struct master *m, struct pool *p, const struct pool_plan *plan)
+{
+	int i;
+
+	for (i = 0; i < plan->start; i++)
+		if (spawn_worker(m, p) == -1)
+			break;
+	if (plan->start == BATCH)
+		master_wake_at(m, m->now);
+	if (plan->retire > 0)
+		retire_idle(m, p, plan->retire);
+}
+
+/* Workers poke when fewer are idle than this; 0 when that would be vain. */
+static void
+set_low(struct master *m, const struct pool *p, int room)
+{
+	struct status_listener *row;
+	int spare = p->service->conf->workers_spare;
+
+	row = &m->board.status->listener[p->listener->index];
+	atomic_store(&row->low, room > 0 && m->fork_delay == 0 &&
+	    p->service->delay == 0 ? (spare + 1) / 2 : 0);
+}
+
+static void
+plan_pool(struct master *m, struct pool *p)
+{
+	struct service *s = p->service;
+	struct pool_limits limit = { .min = p->min,
+	    .spare = s->conf->workers_spare, .room = room_for(m, p),
+	    .batch = BATCH, .throttled = s->delay != 0 };
+	struct pool_plan plan;
+	int room = limit.room;
+
+	if (p->counts.idle == 0)
+		listen_measure(p->listener);
+	else
+		p->listener->waiting = 0;
+	p->counts.queued = p->listener->waiting;
+	p->counts.least_idle = quietest(m, p);
+	say_full(p, room);
+	plan = pool_plan(&p->counts, &limit);
+	if (plan.start > 0 && !spawn_allowed(m, s)) {
+		s->delayed += plan.start;
+		plan.start = 0;
+	}
+	carry_out(m, p, &plan);
+	set_low(m, p, room - plan.start);
+}
+
+void
+look_plan(struct master *m)
+{
+	struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		p->service->delayed = 0;
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (!p->leaving)
+			plan_pool(m, p);
+}
+
+static bool
+any_serving(const struct master *m)
+{
+	int i;
+
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] != 0 && look_serving(&m->board.commons->slot[i]))
+			return true;
+	return false;
+}
+
+/*
+ * Look again in a second while there are clients, or were since the last
+ * look; else only when poked.
+ */
+void
+look_next(struct master *m)
+{
+	_Atomic uint32_t *flag = &m->board.status->look;
+	uint64_t accepted = atomic_load(m->board.counter);
+
+	if (m->busy > 0 || m->now < m->look_at) {
+		atomic_store(flag, 1);
+		if (m->now >= m->look_at) {
+			repair_hints(m);
+			m->look_at = m->now + LOOK_EVERY;
+		}
+	} else if (accepted != m->accepted_seen) {
+		atomic_store(flag, 1);
+		m->accepted_seen = accepted;
+		m->look_at = m->now + LOOK_EVERY;
+	} else {
+		atomic_store(flag, 0);
+		if (!any_serving(m))
+			return;
+		atomic_store(flag, 1);
+		m->look_at = m->now + LOOK_EVERY;
+	}
+	master_wake_at(m, m->look_at);
+}

@@ -1,0 +1,269 @@
+/*
+ * main.c: the command line, then start-up as named steps.
+ *
+ * Errors up to the first worker go to standard error as `preforkd: MESSAGE';
+ * from there on through the logger.  Exit codes: 0 served and stopped, 1 could
+ * not start, 2 stopped with clients cut, 64 usage.
+ */
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+#ifndef SYSCONFDIR
+#error SYSCONFDIR and RUNSTATEDIR come from config.mk
+#endif
+
+#define OPTIONS_MAX	64	/* of -l, and of -o */
+
+struct options {
+	struct conf_source source;
+	char	*listens[OPTIONS_MAX + 1];
+	char	*overrides[OPTIONS_MAX + 1];
+	int	 nlistens, noverrides;
+	bool	 print_ready;		/* -1 */
+	int	 check;			/* -n, -nn */
+};
+
+static struct options options;
+static struct master master;
+
+__attribute__((__noreturn__))
+static void
+usage(void)
+{
+	fprintf(stderr, "usage: preforkd [-1dnVv] [-f file] [-l address] "
+	    "[-o \"keyword value\"]\n"
+	    "                [service | -- program [argument ...]]\n");
+	exit(EX_USAGE);
+}
+
+static void
+append(char *list[], int *n, char *text)
+{
+	if (*n == OPTIONS_MAX) {
+		log_errorx("more than %d of an option", OPTIONS_MAX);
+		exit(EX_USAGE);
+	}
+	list[(*n)++] = text;
+}
+
+static void
+apply_option(struct options *o, int option)
+{
+	static char verbose[] = "log-level debug";
+
+	switch (option) {
+	case '1':
+		o->print_ready = true;
+		break;
+	case 'd':
+		o->source.foreground = true;
+		break;
+	case 'f':
+		o->source.path = optarg;
+		break;
+	case 'l':
+		append(o->listens, &o->nlistens, optarg);
+		break;
+	case 'n':
+		o->check++;
+		break;
+	case 'o':
+		append(o->overrides, &o->noverrides, optarg);
+		break;
+	case 'V':
+		printf("preforkd %s\n", PACKAGE_VERSION);
+		exit(0);
+	case 'v':
+		append(o->overrides, &o->noverrides, verbose);
+		break;
+	default:
+		usage();
+	}
+}
+
+static void
+parse_options(struct options *o, int argc, char *argv[])
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "+1df:l:no:Vv")) != -1)
+		apply_option(o, option);
+	o->source.listens = o->listens;
+	o->source.overrides = o->overrides;
+	if (optind > 1 && strcmp(argv[optind - 1], "--") == 0 &&
+	    optind < argc) {
+		log_errorx("-- %s: this version runs built-in services only",
+		    argv[optind]);
+		exit(EX_USAGE);
+	}
+	if (argc - optind > 1)
+		usage();
+	o->source.service = argv[optind];
+	if (o->source.path == NULL && o->source.service == NULL)
+		o->source.path = SYSCONFDIR "/preforkd.conf";
+}
+
+/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
+static void
+sane_descriptors(void)
+{
+	int fd;
+
+	do {
+		if ((fd = open("/dev/null", O_RDWR)) == -1)
+			fatal("open /dev/null");
+	} while (fd < FD_LOG);
+	closefrom(FD_LOG);
+}
+
+/* Reserve the numbers that master and workers share. */
+static void
+fixed_descriptors(struct master *m)
+{
+	int fd, log[2], poke[2];
+
+	for (fd = FD_LOG; fd < FD_FIRST_FREE; fd++)
+		if (open("/dev/null", O_RDWR | O_CLOEXEC) != fd)
+			fatal("open /dev/null");
+	if (logger_pipe(log) == -1)
+		fatal("pipe of the log");
+	if (pipe2(poke, O_CLOEXEC | O_NONBLOCK) == -1)
+		fatal("pipe to wake up");
+	if (dup3(log[1], FD_LOG, O_CLOEXEC) == -1 ||
+	    dup3(poke[1], FD_POKE, O_CLOEXEC) == -1)
+		fatal("dup3");
+	close(log[1]);
+	close(poke[1]);
+	m->log_fd = log[0];
+	m->poke_fd = poke[0];
+}
+
+/* The name of this server: of its file, or of its service. */
+static void
+server_name(const struct conf_source *source, char *buf, size_t size)
+{
+	const char *base = source->path;
+	size_t len;
+
+	if (base == NULL)
+		base = source->service;
+	else if (strrchr(base, '/') != NULL)
+		base = strrchr(base, '/') + 1;
+	len = strlcpy(buf, base, size);
+	if (len < size && len > 5 && strcmp(buf + len - 5, ".conf") == 0)
+		buf[len - 5] = '\0';
+}
+
+/* Where the status goes unless configured; NULL when there is no place. */
+static char *
+default_status_file(const struct conf_source *source)
+{
+	const char *dir = geteuid() == 0 ? RUNSTATEDIR :
+	    getenv("XDG_RUNTIME_DIR");
+	char name[64], *path;
+
+	if (dir == NULL || access(dir, W_OK | X_OK) == -1)
+		return NULL;
+	server_name(source, name, sizeof(name));
+	if (asprintf(&path, "%s/preforkd/%s.status", dir, name) == -1)
+		fatal("asprintf");
+	return path;
+}
+
+static void
+create_scoreboard(struct master *m, const struct conf *conf)
+{
+	char error[CONF_ERROR_MAX], *path = conf->status_file;
+
+	if (path == NULL)
+		path = default_status_file(m->source);
+	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
+		fatalx("%s", error);
+	if (path == NULL)
+		log_notice("no directory for the status, kept in memory: "
+		    "preforkctl cannot see this server");
+	if (path != conf->status_file)
+		free(path);
+	status_start(m);
+}
+
+static void
+allocate(struct master *m)
+{
+	int n = m->board.nslots;
+
+	m->child = calloc((size_t)n, sizeof(*m->child));
+	m->pid = calloc((size_t)n, sizeof(*m->pid));
+	m->unused = calloc((size_t)n, sizeof(*m->unused));
+	if (m->child == NULL || m->pid == NULL || m->unused == NULL)
+		fatal("calloc");
+	while (n > 0)
+		m->unused[m->nunused++] = --n;
+	m->reload.fd = -1;
+	TAILQ_INIT(&m->generations);
+	TAILQ_INIT(&m->pools);
+	TAILQ_INIT(&m->listeners);
+}
+
+/* Everything that can fail while the caller's terminal still listens. */
+static void
+prepare(struct master *m, struct conf *conf)
+{
+	char error[CONF_ERROR_MAX];
+
+	fixed_descriptors(m);
+	log_set_level((enum log_level)conf->log_level);
+	create_scoreboard(m, conf);
+	allocate(m);
+	m->now = clock_now();
+	if (reload_generation(m, conf, error) == NULL)
+		fatalx("%s", error);
+	m->logger = logger_start(m->log_fd, m->board.commons);
+	if (m->logger == -1)
+		fatal("fork of the logger");
+	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
+}
+
+int
+main(int argc, char *argv[])
+{
+	char error[CONF_ERROR_MAX];
+	struct conf *conf;
+
+	log_init("preforkd");
+	if (argc < 1)
+		usage();
+	parse_options(&options, argc, argv);
+	sane_descriptors();
+	sig_reset();
+	sig_block(NULL);
+	if ((conf = conf_load(&options.source, error)) == NULL) {
+		log_errorx("%s", error);
+		return 1;
+	}
+	if (options.check > 0) {
+		if (options.check > 1)
+			conf_dump(conf, stdout);
+		conf_free(conf);
+		return 0;
+	}
+	if (!options.source.foreground) {
+		log_errorx("this version stays in the foreground: use -d");
+		return EX_USAGE;
+	}
+	master.source = &options.source;
+	master.print_ready = options.print_ready;
+	prepare(&master, conf);
+	setproctitle("master");
+	return master_run(&master);
+}

@@ -1,0 +1,400 @@
+/*
+ * master.c: the loop, and how it all stops.
+ *
+ * Owns struct master.  One pass: empty the wake-up pipe, bury the dead, then
+ * stop, reload, look at the pools and plan, listeners that leave.  Signals are
+ * blocked but for ppoll(2), so that no news slips between looking and
+ * sleeping.  It never serves a client, never waits for a worker, and takes
+ * from the shared map only numbers, for sizing and statistics (look.c).
+ */
+
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+#define LISTENER_EVERY	20	/* ms between looks at a listener that leaves */
+#define PULLED_EVERY	100	/* ... whose workers are finishing */
+#define LOGGER_EVERY	1000	/* a dead logger is replaced */
+#define LOGGER_TIME	2000	/* for its last line */
+
+void
+master_wake_at(struct master *m, int64_t when)
+{
+	if (m->wake_at == 0 || when < m->wake_at)
+		m->wake_at = when;
+}
+
+/* Tell the workers of a pool to leave; none is started any more. */
+void
+master_pull(struct master *m, struct pool *p)
+{
+	int64_t patience = p->service->conf->drain_timeout;
+	int64_t from = m->stop_from != 0 ? m->stop_from : m->now;
+	int i;
+
+	p->leaving = true;
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] != 0 && m->child[i].pool == p)
+			spawn_retire(m, i, patience == 0 ? 0 :
+			    from + patience);
+}
+
+void
+master_farewell(struct master *m, struct listener *l)
+{
+	if (l->state != LISTENER_OPEN)
+		return;
+	listen_refuse(l);
+	l->state = LISTENER_LEAVING;
+	l->empty_since = 0;
+	master_wake_at(m, m->now);
+}
+
+/* All workers dead: nothing holds the port but the master. */
+static void
+close_all(struct master *m)
+{
+	struct listener *l;
+	struct pool *p;
+	int alive = 0;
+
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		p->leaving = true;
+		alive += p->alive;
+	}
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		if (alive == 0)
+			l->state = LISTENER_CLOSED;
+}
+
+/*
+ * The workers of a listener that leaves: told to go when its queue has been
+ * empty for a while, asked back when a client was queued all the same.
+ */
+static void
+farewell(struct master *m, struct listener *l)
+{
+	bool pulled = l->state == LISTENER_PULLED;
+	struct pool *p;
+	int alive = 0;
+
+	if (!pulled && !listen_quiet(l, m->now)) {
+		master_wake_at(m, m->now + LISTENER_EVERY);
+		return;
+	}
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->listener != l)
+			continue;
+		if (!pulled)
+			master_pull(m, p);
+		alive += p->alive;
+		if (pulled && listen_pending(l)) {
+			p->leaving = false;
+			l->state = LISTENER_LEAVING;
+			l->empty_since = 0;
+			master_wake_at(m, m->now);
+			return;
+		}
+	}
+	l->state = pulled && alive == 0 ? LISTENER_CLOSED : LISTENER_PULLED;
+	master_wake_at(m, m->now + (alive == 0 ? 0 : PULLED_EVERY));
+}
+
+static void
+farewells(struct master *m)
+{
+	struct listener *l;
+
+	if (m->state == MASTER_KILLING) {
+		close_all(m);
+		return;
+	}
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		if (l->state == LISTENER_LEAVING ||
+		    l->state == LISTENER_PULLED)
+			farewell(m, l);
+}
+
+static void
+stop_at_once(struct master *m, const char *why)
+{
+	int i;
+
+	if (m->state == MASTER_KILLING)
+		return;
+	log_notice("stopping at once why=\"%s\"", why);
+	m->state = MASTER_KILLING;
+	for (i = 0; i < m->board.nslots; i++) {
+		if (m->pid[i] == 0)
+			continue;
+		if (m->child[i].state != CHILD_KILLED &&
+		    look_serving(&m->board.commons->slot[i]))
+			m->cut++;
+		spawn_kill(m, i);
+	}
+}
+
+/* The longest drain-timeout; 0 when a service waits for ever. */
+static int64_t
+patience(const struct master *m)
+{
+	const struct pool *p;
+	int64_t longest = -1, t;
+
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		t = p->service->conf->drain_timeout;
+		if (t == 0)
+			return 0;
+		if (t > longest)
+			longest = t;
+	}
+	return longest;
+}
+
+static void
+stop_gracefully(struct master *m)
+{
+	struct listener *l;
+	int64_t longest = patience(m);
+
+	log_notice("stopping, clients finish");
+	m->state = MASTER_DRAINING;
+	m->stop_from = m->now;
+	m->stop_by = longest == 0 ? 0 : m->now + longest;
+	reload_cancel(m);
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		master_farewell(m, l);
+}
+
+/* Whether the signal came; the flag is cleared before anything is done. */
+static bool
+taken(int number)
+{
+	bool pending = handler_pending[number] != 0;
+
+	handler_pending[number] = 0;
+	return pending;
+}
+
+static void
+act_on_stop(struct master *m)
+{
+	if (taken(SIGINT) || taken(SIGQUIT))
+		stop_at_once(m, "SIGINT or SIGQUIT");
+	if (taken(SIGTERM)) {
+		if (m->state < MASTER_DRAINING)
+			stop_gracefully(m);
+		else
+			stop_at_once(m, "a second SIGTERM");
+	}
+	if (m->state != MASTER_DRAINING || m->stop_by == 0)
+		return;
+	if (m->now >= m->stop_by)
+		stop_at_once(m, "drain-timeout passed");
+	else
+		master_wake_at(m, m->stop_by);
+}
+
+/* A reload that is asked for while one runs waits in its flag. */
+static void
+act_on_reload(struct master *m)
+{
+	reload_continue(m);
+	if (m->state == MASTER_RUNNING && m->reload.state == RELOAD_IDLE &&
+	    taken(SIGHUP))
+		reload_begin(m);
+	if (taken(SIGUSR1) && m->logger != 0)
+		kill(m->logger, SIGUSR1);
+	if (taken(SIGUSR2))
+		log_notice("SIGUSR2: this version cannot upgrade in place");
+}
+
+static void
+print_addresses(const struct master *m)
+{
+	const struct listener *l;
+
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		dprintf(STDOUT_FILENO, "%s\n", l->name);
+}
+
+static void
+ready(struct master *m, struct generation *g)
+{
+	const struct listener *l;
+
+	g->ready = true;
+	if (m->state == MASTER_RUNNING) {
+		reload_commit(m);
+		return;
+	}
+	if (m->state != MASTER_STARTING)
+		return;
+	m->state = MASTER_RUNNING;
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		log_notice("serving %s service=%s", l->name, l->service);
+	if (m->print_ready)
+		print_addresses(m);
+}
+
+static void
+not_ready(struct master *m, struct generation *g, const char *why)
+{
+	g->ready = true;
+	if (m->state == MASTER_RUNNING) {
+		reload_roll_back(m, why);
+		return;
+	}
+	log_errorx("cannot start: %s", why);
+	m->failed = true;
+	stop_at_once(m, why);
+}
+
+/* As many as the generation begins with have been ready once. */
+static void
+judge_readiness(struct master *m)
+{
+	struct generation *g = TAILQ_FIRST(&m->generations);
+	const struct service *s;
+	const struct pool *p;
+	bool all = true;
+
+	if (g->ready || m->state > MASTER_RUNNING)
+		return;
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == g && p->been_ready < p->first)
+			all = false;
+	if (all) {
+		ready(m, g);
+		return;
+	}
+	TAILQ_FOREACH(s, &g->services, entry)
+		if (s->delay != 0) {
+			not_ready(m, g, "its workers die");
+			return;
+		}
+	if (m->now >= g->ready_by)
+		not_ready(m, g, "its workers are not ready in time");
+	else
+		master_wake_at(m, g->ready_by);
+}
+
+static void
+keep_logger(struct master *m)
+{
+	if (m->logger != 0)
+		return;
+	if (m->now < m->logger_retry_at) {
+		master_wake_at(m, m->logger_retry_at);
+		return;
+	}
+	m->logger_retry_at = m->now + LOGGER_EVERY;
+	if ((m->logger = logger_start(m->log_fd, m->board.commons)) == -1)
+		m->logger = 0;
+	else
+		log_errorx("the logger died and was replaced, lines that it "
+		    "had read are lost");
+}
+
+static void
+empty_poke_pipe(struct master *m)
+{
+	char buf[64];
+
+	while (read(m->poke_fd, buf, sizeof(buf)) == sizeof(buf))
+		;
+	atomic_store(&m->board.commons->poked, 0);
+}
+
+static void
+wait_for_news(struct master *m)
+{
+	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
+	    { .fd = m->reload.fd, .events = POLLIN } };
+	struct timespec ts, *timeout = NULL;
+	int64_t ms;
+	sigset_t none;
+
+	if (m->wake_at != 0) {
+		ms = m->wake_at - clock_now();
+		ms = ms < 0 ? 0 : ms;
+		ts.tv_sec = ms / 1000;
+		ts.tv_nsec = ms % 1000 * 1000000;
+		timeout = &ts;
+	}
+	sigemptyset(&none);
+	if (ppoll(fds, 2, timeout, &none) == -1 && errno != EINTR)
+		log_error("ppoll");
+}
+
+static void
+pass(struct master *m)
+{
+	m->now = clock_now();
+	m->wake_at = 0;
+	empty_poke_pipe(m);
+	if (taken(SIGCHLD))
+		spawn_reap(m);
+	act_on_stop(m);
+	act_on_reload(m);
+	look_at_workers(m);
+	if (m->state != MASTER_KILLING)
+		look_plan(m);
+	judge_readiness(m);
+	farewells(m);
+	reload_bury(m);
+	keep_logger(m);
+	status_publish(m);
+	look_next(m);
+}
+
+/* The log ends after the last line; a stuck logger is not waited for. */
+static void
+end_log(struct master *m)
+{
+	int64_t until = clock_now() + LOGGER_TIME;
+	struct timespec ts = { 0, 50 * 1000000L };
+	sigset_t none;
+
+	sigemptyset(&none);
+	dup2(FD_NULL, FD_LOG);
+	while (m->logger != 0 && waitpid(m->logger, NULL, WNOHANG) == 0) {
+		if (clock_now() >= until)
+			kill(m->logger, SIGKILL);
+		ppoll(NULL, 0, &ts, &none);
+	}
+}
+
+static int
+finish(struct master *m)
+{
+	m->state = MASTER_STOPPED;
+	status_publish(m);
+	log_notice("stopped clients-cut=%llu clients=%llu",
+	    (unsigned long long)m->cut,
+	    (unsigned long long)atomic_load(m->board.counter));
+	end_log(m);
+	return m->failed ? 1 : m->cut > 0 ? 2 : 0;
+}
+
+int
+master_run(struct master *m)
+{
+	sig_master();
+	m->look_at = 0;
+	for (;;) {
+		pass(m);
+		if (m->state >= MASTER_DRAINING && TAILQ_EMPTY(&m->pools))
+			break;
+		wait_for_news(m);
+	}
+	return finish(m);
+}

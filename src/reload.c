@@ -1,0 +1,530 @@
+/*
+ * reload.c: generations: checked, made, committed, rolled back, buried.
+ *
+ * A generation is a configuration at work: its services, and a pool of
+ * workers for each listening socket.  SIGHUP makes a new one: a child reads
+ * and checks the file, so that nothing it meets can hang or harm the master,
+ * and says the effective settings, or what is wrong, into a pipe.  The master
+ * parses that text, opens the sockets that are new and starts the workers.
+ * When they are ready the older generations leave; until then nothing of them
+ * has changed.  Sockets whose service and `listen' line stay are shared.
+ *
+ * Called by the master's loop; never waits.  Two generations accept at most:
+ * a reload asked for while one runs is begun when that has ended.
+ */
+
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+#define CHECK_TIME	10000		/* for the check child */
+#define READY_TIME	30000		/* for the new generation */
+#define TEXT_MAX	(4 << 20)	/* of what the child says */
+
+static void
+end_check(struct reload *r)
+{
+	if (r->fd != -1)
+		close(r->fd);
+	free(r->text);
+	*r = (struct reload){ .fd = -1, .pid = r->pid };
+}
+
+static void
+refuse(struct master *m, const char *why)
+{
+	log_errorx("reload failed, everything stays as it was: %s", why);
+	end_check(&m->reload);
+	status_reload(m, RELOAD_FAILED, why);
+}
+
+/* In the check child: the settings, or the error, to the pipe. */
+__attribute__((__noreturn__))
+static void
+check(const struct conf_source *source, int fd)
+{
+	char error[CONF_ERROR_MAX];
+	struct conf *conf;
+	FILE *out;
+
+	log_forked();
+	sig_reset();
+	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
+		_exit(1);
+	closefrom(FD_FIRST_FREE + 1);
+	if ((out = fdopen(FD_FIRST_FREE, "w")) == NULL)
+		_exit(1);
+	if ((conf = conf_load(source, error)) == NULL)
+		fputs(error, out);
+	else
+		conf_dump(conf, out);
+	_exit(fflush(out) == 0 && conf != NULL ? 0 : 1);
+}
+
+void
+reload_begin(struct master *m)
+{
+	struct reload *r = &m->reload;
+	int fds[2];
+
+	log_notice("reloading");
+	status_reload(m, RELOAD_RUNNING, "");
+	if (pipe2(fds, O_CLOEXEC) == -1) {
+		refuse(m, strerror(errno));
+		return;
+	}
+	fcntl(fds[0], F_SETFL, O_NONBLOCK);
+	if ((r->pid = fork()) == 0)
+		check(m->source, fds[1]);
+	close(fds[1]);
+	r->fd = fds[0];
+	if (r->pid == -1) {
+		r->pid = 0;
+		refuse(m, strerror(errno));
+		return;
+	}
+	r->state = RELOAD_CHECKING;
+	r->deadline = m->now + CHECK_TIME;
+}
+
+/* Take what the child has written; at its end, close. */
+static void
+listen_to_check(struct reload *r)
+{
+	char *more;
+	ssize_t n;
+
+	while (r->fd != -1) {
+		more = realloc(r->text, r->size + PIPE_BUF + 1);
+		if (more == NULL)
+			return;
+		r->text = more;
+		n = read(r->fd, r->text + r->size, PIPE_BUF);
+		if (n == -1 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n > 0)
+			r->size += (size_t)n;
+		r->text[r->size] = '\0';
+		if (n > 0 && r->size < TEXT_MAX)
+			continue;
+		close(r->fd);
+		r->fd = -1;
+	}
+}
+
+void
+reload_cancel(struct master *m)
+{
+	if (m->reload.state == RELOAD_IDLE)
+		return;
+	if (m->reload.pid != 0)
+		kill(m->reload.pid, SIGKILL);
+	refuse(m, "the server was told to stop");
+}
+
+void
+reload_child_ended(struct master *m, int wait_status)
+{
+	m->reload.pid = 0;
+	m->reload.wait_status = wait_status;
+}
+
+/* The master's own turn: everything that can fail without a worker. */
+static void
+apply(struct master *m)
+{
+	struct generation *current = TAILQ_FIRST(&m->generations);
+	char error[CONF_ERROR_MAX];
+	struct conf *conf;
+
+	conf = conf_load_text("configuration", m->reload.text,
+	    m->reload.size, error);
+	if (conf == NULL || !conf_reloadable(current->conf, conf, error)) {
+		if (conf != NULL)
+			conf_free(conf);
+		refuse(m, error);
+		return;
+	}
+	if (conf_slots(conf) > m->board.nslots) {
+		snprintf(error, sizeof(error), "workers-max and workers-surge "
+		    "of all services need %d slots: the scoreboard has %d, "
+		    "a restart makes it larger", conf_slots(conf),
+		    m->board.nslots);
+		conf_free(conf);
+		refuse(m, error);
+		return;
+	}
+	if (reload_generation(m, conf, error) == NULL) {
+		refuse(m, error);
+		return;
+	}
+	end_check(&m->reload);
+	m->reload.state = RELOAD_STARTING;
+}
+
+static void
+judge_check(struct master *m)
+{
+	struct reload *r = &m->reload;
+	int status = r->wait_status;
+
+	if (WIFSIGNALED(status)) {
+		refuse(m, sig_name(WTERMSIG(status)));
+		return;
+	}
+	if (WEXITSTATUS(status) != 0 || r->text == NULL) {
+		refuse(m, r->size > 0 ? r->text : "the check failed");
+		return;
+	}
+	apply(m);
+}
+
+void
+reload_continue(struct master *m)
+{
+	struct reload *r = &m->reload;
+
+	if (r->state != RELOAD_CHECKING)
+		return;
+	listen_to_check(r);
+	if (r->pid != 0 && m->now >= r->deadline) {
+		log_errorx("checking the configuration takes too long");
+		kill(r->pid, SIGKILL);
+		r->deadline = m->now + CHECK_TIME;
+	}
+	if (r->pid != 0 || r->fd != -1)
+		master_wake_at(m, r->deadline);
+	else
+		judge_check(m);
+}
+
+static struct service *
+make_service(struct master *m, struct generation *g,
+    const struct conf_service *conf)
+{
+	struct service *s;
+	int index;
+
+	if ((index = status_service_row(m, conf->name)) == -1 ||
+	    (s = calloc(1, sizeof(*s))) == NULL)
+		return NULL;
+	s->conf = conf;
+	s->generation = g;
+	s->index = index;
+	TAILQ_INSERT_TAIL(&g->services, s, entry);
+	return s;
+}
+
+static struct listener *
+find_listener(struct master *m, const struct conf_service *conf,
+    const struct conf_listen *line, int part)
+{
+	struct listener *l;
+
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		if (l->state == LISTENER_OPEN && l->part == part &&
+		    strcmp(l->service, conf->name) == 0 &&
+		    strcmp(l->text, line->text) == 0)
+			return l;
+	return NULL;
+}
+
+static struct listener *
+make_listener(struct master *m, const struct service *s,
+    const struct conf_listen *line, int part, char error[CONF_ERROR_MAX])
+{
+	struct listener *l;
+
+	if ((l = listen_open(s->conf, line, part, error)) == NULL)
+		return NULL;
+	l->index = status_listener_row(m, l->name, s->index);
+	if (l->index == -1) {
+		snprintf(error, CONF_ERROR_MAX, "listen %s: the scoreboard "
+		    "has room for %d sockets", l->name, CONF_LISTENERS_MAX);
+		listen_close(l);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
+	listen_measure(l);
+	if (l->limit > 0 && l->limit < s->conf->backlog)
+		log_warnx("backlog %d of %s is cut to %d by the system "
+		    "(net.core.somaxconn)", s->conf->backlog, l->name,
+		    l->limit);
+	return l;
+}
+
+static int
+make_pool(struct master *m, struct service *s, struct listener *l)
+{
+	struct pool *p;
+
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		return -1;
+	p->service = s;
+	p->listener = l;
+	p->window_end = m->now + s->conf->workers_idle_time;
+	l->users++;
+	s->npools++;
+	TAILQ_INSERT_TAIL(&m->pools, p, entry);
+	return 0;
+}
+
+/*
+ * The sockets of one `listen' line.  A family that the kernel lacks is left
+ * out when the line has another.
+ */
+static int
+make_pools_of_line(struct master *m, struct service *s,
+    const struct conf_listen *line, char error[CONF_ERROR_MAX])
+{
+	struct listener *l;
+	int part, made = 0;
+
+	for (part = 0; part < line->naddress; part++) {
+		l = find_listener(m, s->conf, line, part);
+		if (l == NULL)
+			l = make_listener(m, s, line, part, error);
+		if (l == NULL && errno == EAFNOSUPPORT && line->naddress > 1) {
+			log_notice("left out: %s", error);
+			continue;
+		}
+		if (l == NULL)
+			return -1;
+		if (make_pool(m, s, l) == -1) {
+			strlcpy(error, "out of memory", CONF_ERROR_MAX);
+			return -1;
+		}
+		made++;
+	}
+	return made > 0 ? 0 : -1;
+}
+
+static int
+make_pools(struct master *m, struct generation *g, char error[CONF_ERROR_MAX])
+{
+	const struct conf_service *conf;
+	const struct conf_listen *line;
+	struct service *s;
+
+	TAILQ_FOREACH(conf, &g->conf->services, entry) {
+		if ((s = make_service(m, g, conf)) == NULL) {
+			snprintf(error, CONF_ERROR_MAX, "service %s: no room "
+			    "for it beside those that still leave",
+			    conf->name);
+			return -1;
+		}
+		TAILQ_FOREACH(line, &conf->listens, entry)
+			if (make_pools_of_line(m, s, line, error) == -1)
+				return -1;
+	}
+	return 0;
+}
+
+/* Each socket's share of workers-min, and how many workers it begins with. */
+static void
+share_minimum(struct master *m, const struct generation *g)
+{
+	struct service *s;
+	struct pool *p;
+	int rest, n, most;
+
+	TAILQ_FOREACH(s, &g->services, entry) {
+		rest = s->conf->workers_min;
+		n = s->npools;
+		most = s->conf->workers_max / n;
+		TAILQ_FOREACH(p, &m->pools, entry) {
+			if (p->service != s)
+				continue;
+			p->min = rest / n;
+			rest -= p->min;
+			n--;
+			p->first = s->conf->workers_spare > p->min ?
+			    s->conf->workers_spare : p->min;
+			if (p->first > most)
+				p->first = most;
+		}
+	}
+}
+
+static void
+free_listener(struct master *m, struct listener *l)
+{
+	status_free_listener_row(m, l->index);
+	TAILQ_REMOVE(&m->listeners, l, entry);
+	listen_close(l);
+}
+
+static void
+free_generation(struct master *m, struct generation *g)
+{
+	struct service *s;
+
+	TAILQ_REMOVE(&m->generations, g, entry);
+	while ((s = TAILQ_FIRST(&g->services)) != NULL) {
+		TAILQ_REMOVE(&g->services, s, entry);
+		status_free_service_row(m, s->index);
+		free(s);
+	}
+	conf_free(g->conf);
+	free(g);
+}
+
+static void
+free_pool(struct master *m, struct pool *p)
+{
+	TAILQ_REMOVE(&m->pools, p, entry);
+	p->listener->users--;
+	p->service->npools--;
+	free(p);
+}
+
+/* Nothing of it ever ran: as if it had not been. */
+static void
+unmake(struct master *m, struct generation *g)
+{
+	struct pool *p, *next;
+	struct listener *l, *after;
+
+	TAILQ_FOREACH_SAFE(p, &m->pools, entry, next)
+		if (p->service->generation == g)
+			free_pool(m, p);
+	TAILQ_FOREACH_SAFE(l, &m->listeners, entry, after)
+		if (l->users == 0)
+			free_listener(m, l);
+	free_generation(m, g);
+}
+
+struct generation *
+reload_generation(struct master *m, struct conf *conf,
+    char error[CONF_ERROR_MAX])
+{
+	struct generation *g;
+
+	if ((g = calloc(1, sizeof(*g))) == NULL) {
+		strlcpy(error, "out of memory", CONF_ERROR_MAX);
+		conf_free(conf);
+		return NULL;
+	}
+	g->conf = conf;
+	g->number = m->generation + 1;
+	g->ready_by = m->now + READY_TIME;
+	TAILQ_INIT(&g->services);
+	TAILQ_INSERT_HEAD(&m->generations, g, entry);
+	if (make_pools(m, g, error) == -1) {
+		unmake(m, g);
+		return NULL;
+	}
+	share_minimum(m, g);
+	m->generation = g->number;
+	return g;
+}
+
+/* Whether a generation that is not leaving uses the listener. */
+static bool
+stays(const struct master *m, const struct listener *l,
+    const struct generation *leaving)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l && !p->leaving &&
+		    p->service->generation != leaving)
+			return true;
+	return false;
+}
+
+/*
+ * A listener that stays is left to the other generation at once; one that
+ * goes is served by these workers until its queue is empty.
+ */
+static void
+leave(struct master *m, const struct generation *g)
+{
+	struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->service->generation != g || p->leaving)
+			continue;
+		if (stays(m, p->listener, g))
+			master_pull(m, p);
+		else
+			master_farewell(m, p->listener);
+	}
+}
+
+void
+reload_commit(struct master *m)
+{
+	struct generation *newest = TAILQ_FIRST(&m->generations), *g;
+	struct pool *p;
+
+	for (g = TAILQ_NEXT(newest, entry); g != NULL;
+	    g = TAILQ_NEXT(g, entry))
+		leave(m, g);
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == newest &&
+		    listen(p->listener->fd, p->service->conf->backlog) == -1)
+			log_warn("listen %s", p->listener->name);
+	log_set_level((enum log_level)newest->conf->log_level);
+	m->reload.state = RELOAD_IDLE;
+	status_reload(m, RELOAD_DONE, "");
+	log_notice("reloaded generation=%u", newest->number);
+}
+
+void
+reload_roll_back(struct master *m, const char *why)
+{
+	struct generation *newest = TAILQ_FIRST(&m->generations);
+	struct generation *before = TAILQ_NEXT(newest, entry);
+
+	leave(m, newest);
+	TAILQ_REMOVE(&m->generations, newest, entry);
+	TAILQ_INSERT_AFTER(&m->generations, before, newest, entry);
+	refuse(m, why);
+}
+
+/* A leaving pool whose workers have gone, and whose listener stays or has. */
+static void
+bury_pools(struct master *m)
+{
+	struct pool *p, *next;
+	struct listener *l;
+
+	TAILQ_FOREACH_SAFE(p, &m->pools, entry, next) {
+		l = p->listener;
+		if (!p->leaving || p->alive > 0)
+			continue;
+		if (l->state != LISTENER_OPEN && l->state != LISTENER_CLOSED)
+			continue;
+		free_pool(m, p);
+		if (l->users == 0)
+			free_listener(m, l);
+	}
+}
+
+void
+reload_bury(struct master *m)
+{
+	struct generation *g, *next;
+	struct service *s;
+	bool empty;
+
+	bury_pools(m);
+	TAILQ_FOREACH_SAFE(g, &m->generations, entry, next) {
+		empty = true;
+		TAILQ_FOREACH(s, &g->services, entry)
+			if (s->npools > 0)
+				empty = false;
+		if (empty)
+			free_generation(m, g);
+	}
+}

@@ -1,0 +1,335 @@
+/*
+ * spawn.c: birth, burial and back-off of workers.
+ *
+ * Owns the master's private table of children (struct master: child, pid,
+ * unused).  All decisions rest on it; what a worker wrote into its slot is
+ * used for statistics and for the story of its death only.  Called by the
+ * master's loop, with every signal blocked; never waits.
+ *
+ * Three early deaths in a row throttle a service: starts are tried one at a
+ * time, 0.1 s apart doubling to 30 s, until a connection is completed.  Early
+ * is before ready, or before the first completed connection; a SIGKILL after
+ * ready is somebody else's doing and never counts.  A fork(2) that fails is
+ * retried by the same kind of timer, of the whole server, up to 1 s.
+ */
+
+#include <sys/types.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+#define THROTTLE_AFTER	3		/* early deaths */
+#define THROTTLE_FIRST	100		/* ms */
+#define THROTTLE_LAST	30000
+#define FORK_LAST	1000
+#define START_TIME	30000
+
+static int64_t
+doubled(int64_t delay, int64_t last)
+{
+	if (delay == 0)
+		return THROTTLE_FIRST;
+	return delay * 2 < last ? delay * 2 : last;
+}
+
+/* The slot as a new worker finds it; no process owns it yet. */
+static void
+prepare_slot(struct master *m, int n)
+{
+	struct slot *slot = &m->board.commons->slot[n];
+	struct child *c = &m->child[n];
+	const struct pool *p = c->pool;
+
+	memset(slot, 0, sizeof(*slot));
+	atomic_store(&slot->epoch, c->epoch);
+	atomic_store(&slot->generation, p->service->generation->number);
+	atomic_store(&slot->service, (uint16_t)p->service->index);
+	atomic_store(&slot->listener, (uint16_t)p->listener->index);
+	atomic_store(&slot->born, m->now);
+	atomic_store(&slot->since, m->now);
+	atomic_store(&slot->state, SLOT_STARTING);
+}
+
+static void
+fork_failed(struct master *m, int slot)
+{
+	if (m->fork_delay == 0)
+		log_warn("fork");
+	m->fork_delay = doubled(m->fork_delay, FORK_LAST);
+	m->fork_retry_at = m->now + m->fork_delay;
+	atomic_store(&m->board.commons->slot[slot].state, SLOT_FREE);
+	m->child[slot].pool = NULL;
+	m->unused[m->nunused++] = slot;
+}
+
+static void
+born(struct master *m, int slot, pid_t pid)
+{
+	struct child *c = &m->child[slot];
+	struct service *service = c->pool->service;
+
+	if (m->fork_delay != 0)
+		log_notice("fork works again");
+	m->fork_delay = m->fork_retry_at = 0;
+	if (service->delay != 0)
+		service->retry_at = m->now + service->delay;
+	m->pid[slot] = pid;
+	c->state = CHILD_STARTING;
+	c->kill_at = m->now + START_TIME;
+	c->pool->alive++;
+	c->pool->counts.starting++;
+	m->forks++;
+	log_debug("worker born pid=%ld slot=%d service=%s generation=%u",
+	    (long)pid, slot, service->conf->name,
+	    service->generation->number);
+}
+
+int
+spawn_worker(struct master *m, struct pool *p)
+{
+	struct worker w;
+	struct child *c;
+	pid_t pid;
+	int slot;
+
+	if (m->nunused == 0)
+		return -1;
+	slot = m->unused[--m->nunused];
+	c = &m->child[slot];
+	*c = (struct child){ .pool = p, .epoch = c->epoch + 1,
+	    .born = m->now };
+	prepare_slot(m, slot);
+	w = (struct worker){ .board = &m->board, .conf = p->service->conf,
+	    .listener = p->listener, .number = slot,
+	    .slot = &m->board.commons->slot[slot],
+	    .generation = p->service->generation->number,
+	    .master = m->board.status->pid };
+	if ((pid = fork()) == -1) {
+		fork_failed(m, slot);
+		return -1;
+	}
+	if (pid == 0)
+		worker_main(&w);
+	born(m, slot, pid);
+	return 0;
+}
+
+bool
+spawn_allowed(struct master *m, const struct service *service)
+{
+	int64_t at = m->fork_retry_at;
+
+	if (service->delay != 0 && service->retry_at > at)
+		at = service->retry_at;
+	if (at <= m->now)
+		return true;
+	master_wake_at(m, at);
+	return false;
+}
+
+static void
+signal_child(struct master *m, int slot, int number)
+{
+	if (m->pid[slot] > 0 && kill(m->pid[slot], number) == -1)
+		log_error("kill pid=%ld signal=%s", (long)m->pid[slot],
+		    sig_name(number));
+}
+
+void
+spawn_retire(struct master *m, int slot, int64_t kill_at)
+{
+	struct child *c = &m->child[slot];
+
+	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED)
+		return;
+	signal_child(m, slot, SIGTERM);
+	c->state = CHILD_LEAVING;
+	c->kill_at = kill_at;
+}
+
+void
+spawn_kill(struct master *m, int slot)
+{
+	signal_child(m, slot, SIGKILL);
+	m->child[slot].state = CHILD_KILLED;
+	m->child[slot].kill_at = 0;
+}
+
+void
+spawn_succeeded(struct service *service)
+{
+	service->early_deaths = 0;
+	if (service->delay == 0)
+		return;
+	service->delay = 0;
+	log_notice("serving again, no longer throttled service=%s",
+	    service->conf->name);
+}
+
+static void
+throttle(struct master *m, struct service *service)
+{
+	if (++service->early_deaths < THROTTLE_AFTER)
+		return;
+	if (service->delay == 0)
+		log_errorx("workers die before they have served anybody, "
+		    "starting them one at a time service=%s",
+		    service->conf->name);
+	service->delay = doubled(service->delay, THROTTLE_LAST);
+	service->retry_at = m->now + service->delay +
+	    arc4random_uniform((uint32_t)service->delay / 4);
+}
+
+static const char *
+exit_meaning(int code)
+{
+	switch (code) {
+	case WORKER_START_FAILED:
+		return " (could not set itself up)";
+	case WORKER_SICK:
+		return " (its listener is unusable)";
+	case WORKER_ORPHAN:
+		return " (saw no master)";
+	case WORKER_SERVICE_FAILED:
+		return " (the service cannot start)";
+	default:
+		return "";
+	}
+}
+
+static void
+how_it_died(const struct child *c, int status, char *buf, size_t size)
+{
+	if (WIFEXITED(status))
+		snprintf(buf, size, "exit %d%s", WEXITSTATUS(status),
+		    exit_meaning(WEXITSTATUS(status)));
+	else
+		snprintf(buf, size, "%s%s", sig_name(WTERMSIG(status)),
+		    WTERMSIG(status) != SIGKILL ? "" :
+		    c->state == CHILD_KILLED ? " (by the master)" :
+		    " (possible OOM)");
+}
+
+static void
+tell_death(const struct status_death *d, const struct child *c)
+{
+	char how[80];
+
+	how_it_died(c, d->wait_status, how, sizeof(how));
+	log_errorx("worker died pid=%d slot=%u service=%s generation=%u "
+	    "age=%lld.%03d served=%llu client=%llu how=\"%s\" core=%s",
+	    d->pid, d->slot, d->service, d->generation,
+	    (long long)(d->age / 1000), (int)(d->age % 1000),
+	    (unsigned long long)d->served, (unsigned long long)d->client, how,
+	    WIFSIGNALED(d->wait_status) && WCOREDUMP(d->wait_status) ?
+	    "yes" : "no");
+}
+
+static bool
+was_serving(const struct slot *slot)
+{
+	uint32_t state = atomic_load(&slot->state);
+
+	return state == SLOT_BUSY || state == SLOT_DRAINING;
+}
+
+/* Into the ring, the log, and, where it was early, the throttle. */
+static void
+record_death(struct master *m, int n, int wait_status)
+{
+	struct child *c = &m->child[n];
+	struct service *service = c->pool->service;
+	const struct slot *slot = &m->board.commons->slot[n];
+	struct status_death d;
+
+	d = (struct status_death){ .at = time(NULL), .pid = m->pid[n],
+	    .wait_status = wait_status, .slot = (uint32_t)n,
+	    .generation = service->generation->number,
+	    .killed = c->state == CHILD_KILLED, .age = m->now - c->born,
+	    .served = atomic_load(&slot->served),
+	    .client = was_serving(slot) ? atomic_load(&slot->client) : 0 };
+	strlcpy(d.service, service->conf->name, sizeof(d.service));
+	status_record_death(m, &d, service->index);
+	tell_death(&d, c);
+	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED ||
+	    d.served > 0 || (c->was_ready && WIFSIGNALED(wait_status) &&
+	    WTERMSIG(wait_status) == SIGKILL))
+		return;
+	throttle(m, service);
+}
+
+static void
+bury(struct master *m, int n, int wait_status)
+{
+	struct child *c = &m->child[n];
+	struct pool *p = c->pool;
+	struct slot *slot = &m->board.commons->slot[n];
+	uint64_t served = atomic_load(&slot->served);
+
+	if (served > c->served)
+		spawn_succeeded(p->service);
+	if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == WORKER_LEFT)
+		log_debug("worker left pid=%ld slot=%d service=%s served=%llu",
+		    (long)m->pid[n], n, p->service->conf->name,
+		    (unsigned long long)served);
+	else
+		record_death(m, n, wait_status);
+	c->state = CHILD_FREE;
+	c->pool = NULL;
+	c->epoch++;
+	status_inherit(m, slot, p->service->index, c->epoch);
+	p->alive--;
+	m->pid[n] = 0;
+	m->unused[m->nunused++] = n;
+}
+
+static int
+find_slot(const struct master *m, pid_t pid)
+{
+	int i;
+
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] == pid)
+			return i;
+	return -1;
+}
+
+static void
+news_of_child(struct master *m, pid_t pid, int wait_status)
+{
+	int slot;
+
+	if (pid == m->logger && !WIFSTOPPED(wait_status)) {
+		m->logger = 0;
+		return;
+	}
+	if (pid == m->reload.pid && !WIFSTOPPED(wait_status)) {
+		reload_child_ended(m, wait_status);
+		return;
+	}
+	if ((slot = find_slot(m, pid)) == -1)
+		log_info("reaped a stranger pid=%ld", (long)pid);
+	else if (WIFSTOPPED(wait_status))
+		log_warnx("worker stopped pid=%ld slot=%d signal=%s",
+		    (long)pid, slot, sig_name(WSTOPSIG(wait_status)));
+	else
+		bury(m, slot, wait_status);
+}
+
+void
+spawn_reap(struct master *m)
+{
+	int wait_status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &wait_status, WNOHANG | WUNTRACED)) > 0)
+		news_of_child(m, pid, wait_status);
+	if (pid == -1 && errno != ECHILD)
+		log_error("waitpid");
+}

@@ -1,0 +1,169 @@
+/*
+ * status.c: what the master shows: the writer of struct status.
+ *
+ * Once a pass status_publish() copies the master's own knowledge into the
+ * mapping, so that a reader finds it consistent (scoreboard_begin, _end) and
+ * nobody else needs to know the layout.  Only the totals and the deaths of
+ * workers that are gone live here alone.  Rows of services and listeners are
+ * given out here too; they keep their meaning over reloads.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+void
+status_start(struct master *m)
+{
+	struct status *status = m->board.status;
+
+	status->pid = getpid();
+	status->started = clock_now();
+	status->started_at = time(NULL);
+	strlcpy(status->product, PACKAGE_VERSION, sizeof(status->product));
+}
+
+int
+status_service_row(struct master *m, const char *name)
+{
+	struct status *status = m->board.status;
+	int i, unused = -1;
+
+	for (i = CONF_SERVICES_MAX - 1; i >= 0; i--) {
+		if (!status->service[i].used)
+			unused = i;
+		else if (strcmp(status->service[i].name, name) == 0)
+			return i;
+	}
+	if (unused == -1)
+		return -1;
+	scoreboard_begin(&m->board);
+	memset(&status->service[unused], 0, sizeof(status->service[unused]));
+	strlcpy(status->service[unused].name, name,
+	    sizeof(status->service[unused].name));
+	status->service[unused].used = 1;
+	scoreboard_end(&m->board);
+	return unused;
+}
+
+int
+status_listener_row(struct master *m, const char *name, int service)
+{
+	struct status *status = m->board.status;
+	int i;
+
+	for (i = 0; i < CONF_LISTENERS_MAX; i++)
+		if (!status->listener[i].used)
+			break;
+	if (i == CONF_LISTENERS_MAX)
+		return -1;
+	scoreboard_begin(&m->board);
+	memset(&status->listener[i], 0, sizeof(status->listener[i]));
+	strlcpy(status->listener[i].name, name,
+	    sizeof(status->listener[i].name));
+	status->listener[i].service = (uint32_t)service;
+	status->listener[i].used = 1;
+	scoreboard_end(&m->board);
+	atomic_store(&m->board.commons->listener[i].idle, 0);
+	return i;
+}
+
+void
+status_free_listener_row(struct master *m, int row)
+{
+	m->board.status->listener[row].used = 0;
+}
+
+void
+status_free_service_row(struct master *m, int row)
+{
+	const struct generation *g;
+	const struct service *s;
+
+	TAILQ_FOREACH(g, &m->generations, entry)
+		TAILQ_FOREACH(s, &g->services, entry)
+			if (s->index == row)
+				return;
+	m->board.status->service[row].used = 0;
+}
+
+void
+status_record_death(struct master *m, const struct status_death *d, int row)
+{
+	struct status *status = m->board.status;
+
+	scoreboard_begin(&m->board);
+	status->death[status->ndeaths++ % SCOREBOARD_DEATHS] = *d;
+	status->service[row].deaths++;
+	scoreboard_end(&m->board);
+}
+
+/* Together with the slot, or a reader would count the worker twice. */
+void
+status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
+{
+	struct status_service *total = &m->board.status->service[row];
+
+	scoreboard_begin(&m->board);
+	total->accepted += atomic_load(&slot->accepted);
+	total->served += atomic_load(&slot->served);
+	total->bytes_in += atomic_load(&slot->bytes_in);
+	total->bytes_out += atomic_load(&slot->bytes_out);
+	memset(slot, 0, sizeof(*slot));
+	atomic_store(&slot->epoch, epoch);
+	scoreboard_end(&m->board);
+}
+
+void
+status_reload(struct master *m, enum reload_outcome how, const char *why)
+{
+	struct status *status = m->board.status;
+
+	scoreboard_begin(&m->board);
+	status->reload = how;
+	status->reload_at = time(NULL);
+	strlcpy(status->reload_why, why, sizeof(status->reload_why));
+	if (how == RELOAD_DONE || how == RELOAD_FAILED)
+		status->reloads++;
+	scoreboard_end(&m->board);
+}
+
+static void
+publish_service(struct status *status, const struct service *s)
+{
+	struct status_service *row = &status->service[s->index];
+
+	row->workers_min = (uint32_t)s->conf->workers_min;
+	row->workers_spare = (uint32_t)s->conf->workers_spare;
+	row->workers_max = (uint32_t)s->conf->workers_max;
+	row->delayed = (uint32_t)s->delayed;
+	row->retry_at = s->delay != 0 ? s->retry_at : 0;
+}
+
+void
+status_publish(struct master *m)
+{
+	struct status *status = m->board.status;
+	const struct generation *newest = TAILQ_FIRST(&m->generations);
+	const struct listener *l;
+	const struct service *s;
+
+	scoreboard_begin(&m->board);
+	status->state = m->state;
+	status->updated = m->now;
+	status->cut = m->cut;
+	status->forks = m->forks;
+	if (newest != NULL) {
+		status->generation = newest->number;
+		TAILQ_FOREACH(s, &newest->services, entry)
+			publish_service(status, s);
+	}
+	TAILQ_FOREACH(l, &m->listeners, entry) {
+		status->listener[l->index].waiting = (uint32_t)l->waiting;
+		status->listener[l->index].limit = (uint32_t)l->limit;
+	}
+	scoreboard_end(&m->board);
+}
