@@ -1,0 +1,167 @@
+/*
+ * faults.c: services that misbehave as they are told.
+ *
+ *	abort	aborts in its start function while the file named by
+ *		FAULT_FILE exists, sleeps there 2 s while its .slow does; greets
+ *	big	writes 1 MB, whatever the client sends
+ *	slow	writes 1 MB in 100 pieces over about two seconds
+ *	command	does what the client's line says: exit N, signal N, spin,
+ *		hang, stop, count FILE-DESCRIPTORS
+ */
+
+#include <errno.h>
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../src/preforkd.h"
+
+extern const struct preforkd_service abort_service, big_service,
+    command_service, slow_service;
+
+#define PIECE	10486
+#define PIECES	100		/* 1,048,600 bytes */
+
+static void
+pause_for(long ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+
+	while (nanosleep(&ts, &ts) == -1 && errno == EINTR)
+		;
+}
+
+static int
+abort_start(void)
+{
+	const char *file = getenv("FAULT_FILE");
+	char slow[512];
+
+	if (file == NULL)
+		return -1;
+	snprintf(slow, sizeof(slow), "%s.slow", file);
+	if (access(slow, F_OK) == 0)
+		pause_for(2000);
+	snprintf(slow, sizeof(slow), "%s.fail", file);
+	if (access(slow, F_OK) == 0)
+		return -1;
+	if (access(file, F_OK) == 0)
+		abort();
+	return 0;
+}
+
+static void
+greet(struct conn *c)
+{
+	conn_printf(c, "hello %llu\n", (unsigned long long)conn_number(c));
+}
+
+static void
+write_pieces(struct conn *c, long ms)
+{
+	char piece[PIECE];
+	int i;
+
+	memset(piece, 'x', sizeof(piece));
+	for (i = 0; i < PIECES; i++) {
+		if (conn_write(c, piece, sizeof(piece)) == -1)
+			return;
+		if (ms > 0)
+			pause_for(ms);
+	}
+}
+
+static void
+serve_big(struct conn *c)
+{
+	write_pieces(c, 0);
+}
+
+static void
+serve_slow(struct conn *c)
+{
+	write_pieces(c, 20);
+}
+
+static void
+say_descriptors(struct conn *c)
+{
+	struct dirent *entry;
+	char path[300], target[256];
+	ssize_t n;
+	DIR *dir;
+
+	if ((dir = opendir("/proc/self/fd")) == NULL)
+		return;
+	while ((entry = readdir(dir)) != NULL) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%s",
+		    entry->d_name);
+		n = readlink(path, target, sizeof(target) - 1);
+		if (n == -1)
+			continue;
+		target[n] = '\0';
+		conn_printf(c, "%s %s\n", entry->d_name, target);
+	}
+	closedir(dir);
+}
+
+static void
+obey(struct conn *c, const char *line)
+{
+	if (strncmp(line, "exit ", 5) == 0)
+		exit(atoi(line + 5));
+	if (strncmp(line, "signal ", 7) == 0) {
+		raise(atoi(line + 7));
+		pause_for(1000);
+	}
+	while (strcmp(line, "spin") == 0)
+		;
+	while (strcmp(line, "hang") == 0)
+		pause_for(60000);
+	if (strcmp(line, "descriptors") == 0)
+		say_descriptors(c);
+}
+
+static void
+serve_command(struct conn *c)
+{
+	char line[128];
+
+	conn_printf(c, "pid %ld\n", (long)getpid());
+	if (conn_line(c, line, sizeof(line)) >= 0)
+		obey(c, line);
+	conn_printf(c, "done\n");
+}
+
+const struct preforkd_service abort_service = {
+	.abi = PREFORKD_ABI,
+	.name = "abort",
+	.summary = "abort at the start while a file exists",
+	.start = abort_start,
+	.serve = greet,
+};
+
+const struct preforkd_service big_service = {
+	.abi = PREFORKD_ABI,
+	.name = "big",
+	.summary = "a reply of 1 MB",
+	.serve = serve_big,
+};
+
+const struct preforkd_service slow_service = {
+	.abi = PREFORKD_ABI,
+	.name = "slow",
+	.summary = "a reply of 1 MB in two seconds",
+	.serve = serve_slow,
+};
+
+const struct preforkd_service command_service = {
+	.abi = PREFORKD_ABI,
+	.name = "command",
+	.summary = "do what the client says",
+	.serve = serve_command,
+};
