@@ -30,15 +30,21 @@ enum log_level {
  * Until log_to_pipe() is called, messages go to standard error as
  * `preforkd: MESSAGE', for the person who typed the command.
  */
-void	log_init(const char *progname);
+void	log_init(const char *progname);	/* keeps the pointer */
 /*
  * From now on each message is one line, written with one write(2) of at most
  * PIPE_BUF bytes to this non-blocking pipe, whose other end the logger reads.
  * A full pipe is waited for at most 20 ms, and not at all after a line was
  * dropped until one is written again.  Drops are counted in *drops, if not
- * NULL, and said in the next line that gets through.
+ * NULL, and said before the next line that gets through.  With -1, messages
+ * go to standard error again.  The process must survive SIGPIPE.
  */
 void	log_to_pipe(int fd, _Atomic unsigned long long *drops);
+/*
+ * First thing in a child: its own pid in its lines, its own count of drops,
+ * and fatal() ends it with _exit(2).
+ */
+void	log_forked(void);
 void	log_set_level(enum log_level);
 /* For callers that would otherwise format in vain. */
 int	log_wants(enum log_level);
@@ -66,5 +72,21 @@ void	log_debug(const char *, ...) LOG_PRINTF;
  * an escape or half a character; returns dst.
  */
 char	*log_quote(char *dst, size_t dstsize, const void *src, size_t size);
+
+/*
+ * The next character of src, or the escape of its next byte if it is not a
+ * printable one, without NUL; backslash and quote stay.  Returns the bytes
+ * written, and in *used those taken; size must not be 0.
+ */
+#define LOG_UNIT_MAX	4
+size_t	log_unit(char dst[LOG_UNIT_MAX], const void *src, size_t size,
+	    size_t *used);
+/*
+ * A message as the line that goes to the pipe, whatever the level set:
+ * stamped, cut to fit, ended with a newline, without NUL.  Returns its length;
+ * size is at least 256.
+ */
+size_t	log_line(char *line, size_t size, enum log_level, const char *, ...)
+	    __attribute__((__format__(printf, 4, 5)));
 
 #endif /* LOG_H */

@@ -1,0 +1,408 @@
+/*
+ * logger.c: the one process that writes the log, and may block on it.
+ *
+ * Owns the log pipe and the logger: takes the lines that log.c has stamped,
+ * escapes what must not reach a terminal (backslashes stay, the writers have
+ * escaped their values), and writes to standard error, each batch at once.
+ * Lines that cannot be written are counted, and said before the next one that
+ * can.  Ends when all write ends are closed; an idle logger makes no system
+ * call.  It must not log through log.c: it would wait for itself.
+ *
+ * Repeats: only warnings are limited.  Those with the same words, up to the
+ * first word with a `=', count as one key; more than 10 of a key within 10 s
+ * are counted instead, and the window ends with `suppressed N more: KEY'.
+ * After such a window one line passes in each next one, until one passes
+ * without a suppressed line.  A full table gives up its oldest key.
+ */
+#include <sys/types.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+#define LOGGER_PIPE	(1024 * 1024)
+#define LOGGER_LINE	PIPE_BUF	/* longer lines are broken in pieces */
+#define REPEAT_KEYS	32
+#define REPEAT_KEY	120		/* bytes of it that count */
+#define REPEAT_LINES	10
+#define REPEAT_WINDOW	10000		/* ms */
+
+struct repeat {
+	int64_t		 ends;		/* of its window; 0: unused */
+	int		 left;		/* lines that may still pass */
+	unsigned long long suppressed;
+	size_t		 size;
+	char		 key[REPEAT_KEY];
+};
+
+struct logger {
+	_Atomic unsigned long long *dropped;	/* for the status */
+	int64_t		 now;
+	unsigned long long lost;	/* not yet said */
+	unsigned long long notice;	/* as out says it, at ... */
+	size_t		 notice_at;
+	bool		 torn;		/* out begins in the middle of a line */
+	size_t		 insize, outsize;
+	struct repeat	 repeat[REPEAT_KEYS];
+	/* A read takes all there is, so no record is half read. */
+	char		 in[LOGGER_PIPE + LOGGER_LINE];
+	char		 out[LOGGER_PIPE];
+};
+
+static int64_t
+monotonic(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/*
+ * After out was written up to done, and no further: keep the rest of a line
+ * that has begun, so that the next writing ends it; the others are lost.
+ */
+static void
+out_lose(struct logger *l, size_t done)
+{
+	char *p = l->out + done, *end = l->out + l->outsize, *q;
+	unsigned long long lost = 0;
+	size_t keep = 0;
+
+	if (done > 0 ? p[-1] != '\n' : l->torn)
+		keep = (size_t)((char *)memchr(p, '\n', (size_t)(end - p)) -
+		    p) + 1;
+	for (q = p + keep; q < end; lost++)
+		q = (char *)memchr(q, '\n', (size_t)(end - q)) + 1;
+	if (l->notice > 0 && done <= l->notice_at)
+		lost--;		/* the notice itself; it is said later */
+	else
+		l->lost -= l->notice;
+	l->notice = 0;
+	l->lost += lost;
+	atomic_fetch_add_explicit(l->dropped, lost, memory_order_relaxed);
+	memmove(l->out, p, keep);
+	l->outsize = keep;
+	l->torn = keep > 0;
+}
+
+static void
+out_flush(struct logger *l)
+{
+	struct pollfd pfd = { .fd = STDERR_FILENO, .events = POLLOUT };
+	size_t done = 0;
+	ssize_t n;
+
+	while (done < l->outsize) {
+		n = write(STDERR_FILENO, l->out + done, l->outsize - done);
+		if (n > 0)
+			done += (size_t)n;
+		else if (n == -1 && errno == EAGAIN)
+			poll(&pfd, 1, -1);
+		else if (n == 0 || errno != EINTR)
+			break;
+	}
+	if (done < l->outsize) {
+		out_lose(l, done);
+		return;
+	}
+	l->lost -= l->notice;
+	l->notice = 0;
+	l->torn = false;
+	l->outsize = 0;
+}
+
+/* Bytes at p that need no look at what they mean. */
+static size_t
+plain(const char *p, size_t size)
+{
+	size_t i;
+
+	for (i = 0; i < size && p[i] >= ' ' && p[i] <= '~'; i++)
+		continue;
+	return i;
+}
+
+/* Add a line, given without its newline, to what goes out. */
+static void
+out_line(struct logger *l, const char *line, size_t size)
+{
+	char *out;
+	size_t n, used;
+
+	if (sizeof(l->out) - l->outsize < (size + 1) * LOG_UNIT_MAX +
+	    LOGGER_LINE)
+		out_flush(l);
+	if (l->lost > 0 && l->notice == 0) {
+		l->notice = l->lost;
+		l->notice_at = l->outsize;
+		l->outsize += log_line(l->out + l->outsize, LOGGER_LINE,
+		    LOG_LEVEL_WARNING, "log lines dropped count=%llu",
+		    l->lost);
+	}
+	for (out = l->out + l->outsize; size > 0; line += used, size -= used) {
+		n = used = plain(line, size);
+		if (n > 0)
+			memcpy(out, line, n);
+		else
+			n = log_unit(out, line, size, &used);
+		out += n;
+	}
+	*out++ = '\n';
+	l->outsize = (size_t)(out - l->out);
+}
+
+/* The window is over, or the logger is: say what it kept back. */
+static void
+repeat_end(struct logger *l, struct repeat *r)
+{
+	char line[LOGGER_LINE];
+	size_t n;
+
+	if (r->suppressed == 0) {
+		r->ends = 0;
+		return;
+	}
+	n = log_line(line, sizeof(line), LOG_LEVEL_WARNING,
+	    "suppressed %llu more: %.*s", r->suppressed, (int)r->size,
+	    r->key);
+	out_line(l, line, n - 1);
+	r->suppressed = 0;
+	r->left = 1;
+	r->ends = l->now + REPEAT_WINDOW;
+}
+
+static void
+repeat_end_due(struct logger *l)
+{
+	struct repeat *r;
+
+	for (r = l->repeat; r < l->repeat + REPEAT_KEYS; r++) {
+		if (r->ends != 0 && r->ends <= l->now)
+			repeat_end(l, r);
+	}
+}
+
+/* Milliseconds until something must be said; -1 for never. */
+static int
+repeat_timeout(struct logger *l)
+{
+	struct repeat *r;
+	int64_t least = INT64_MAX;
+
+	for (r = l->repeat; r < l->repeat + REPEAT_KEYS; r++) {
+		if (r->suppressed > 0 && r->ends < least)
+			least = r->ends;
+	}
+	if (least == INT64_MAX)
+		return -1;
+	l->now = monotonic();
+	return least > l->now ? (int)(least - l->now) : 0;
+}
+
+/* The entry of a key: its own, or a new one for which the oldest goes. */
+static struct repeat *
+repeat_find(struct logger *l, const char *key, size_t size)
+{
+	struct repeat *r, *oldest = l->repeat;
+
+	for (r = l->repeat; r < l->repeat + REPEAT_KEYS; r++) {
+		if (r->ends != 0 && r->size == size &&
+		    memcmp(r->key, key, size) == 0)
+			return r;
+		if (r->ends < oldest->ends)
+			oldest = r;
+	}
+	if (oldest->ends != 0)
+		repeat_end(l, oldest);
+	oldest->ends = l->now + REPEAT_WINDOW;
+	oldest->left = REPEAT_LINES;
+	oldest->suppressed = 0;
+	oldest->size = size;
+	memcpy(oldest->key, key, size);
+	return oldest;
+}
+
+/* The words of a warning, without values; NULL for any other line. */
+static const char *
+repeat_key(const char *line, size_t size, size_t *keysize)
+{
+	static const char level[] = "warning: ";
+	const char *end = line + size, *p = line, *key;
+	int i;
+
+	for (i = 0; i < 2; i++) {	/* time, program */
+		p = memchr(p, ' ', (size_t)(end - p));
+		if (p == NULL)
+			return NULL;
+		p++;
+	}
+	if ((size_t)(end - p) < sizeof(level) - 1 ||
+	    memcmp(p, level, sizeof(level) - 1) != 0)
+		return NULL;
+	key = p + sizeof(level) - 1;
+	p = memchr(key, '=', (size_t)(end - key));
+	if (p != NULL) {
+		while (p > key && *p != ' ')
+			p--;
+		end = p;
+	}
+	*keysize = (size_t)(end - key);
+	if (*keysize > REPEAT_KEY)
+		*keysize = REPEAT_KEY;
+	return key;
+}
+
+static void
+logger_line(struct logger *l, const char *line, size_t size)
+{
+	struct repeat *r;
+	const char *key;
+	size_t keysize;
+
+	key = repeat_key(line, size, &keysize);
+	if (key != NULL) {
+		r = repeat_find(l, key, keysize);
+		if (r->left == 0) {
+			r->suppressed++;
+			return;
+		}
+		r->left--;
+	}
+	out_line(l, line, size);
+}
+
+/* Take the lines that have come; the start of one stays. */
+static void
+logger_take(struct logger *l)
+{
+	char *p = l->in, *end = l->in + l->insize, *nl;
+	size_t size;
+
+	while (p < end) {
+		size = (size_t)(end - p);
+		if (size > LOGGER_LINE)
+			size = LOGGER_LINE;
+		nl = memchr(p, '\n', size);
+		if (nl == NULL && size < LOGGER_LINE)
+			break;
+		if (nl != NULL)
+			size = (size_t)(nl - p);
+		if (size > 0)
+			logger_line(l, p, size);
+		p += size + (nl != NULL);
+	}
+	l->insize = (size_t)(end - p);
+	memmove(l->in, p, l->insize);
+}
+
+/* Wait for lines; 0 at the end of all writers. */
+static ssize_t
+logger_read(struct logger *l)
+{
+	struct pollfd pfd = { .fd = STDIN_FILENO, .events = POLLIN };
+	int timeout;
+	ssize_t n;
+
+	do {
+		while ((timeout = repeat_timeout(l)) != -1 &&
+		    poll(&pfd, 1, timeout) != 1) {
+			l->now = monotonic();
+			repeat_end_due(l);
+			out_flush(l);
+		}
+		n = read(STDIN_FILENO, l->in + l->insize,
+		    sizeof(l->in) - l->insize);
+	} while (n == -1 && errno == EINTR);
+	return n;
+}
+
+__attribute__((__noreturn__))
+static void
+logger_main(struct logger *l)
+{
+	/* Lines that come close together then cost one write and one wake. */
+	const struct timespec nap = { .tv_nsec = 1000000 };
+	struct repeat *r;
+	ssize_t n;
+
+	while ((n = logger_read(l)) > 0) {
+		l->insize += (size_t)n;
+		l->now = monotonic();
+		repeat_end_due(l);
+		logger_take(l);
+		out_flush(l);
+		nanosleep(&nap, NULL);
+	}
+	if (l->insize > 0)
+		logger_line(l, l->in, l->insize);
+	for (r = l->repeat; r < l->repeat + REPEAT_KEYS; r++)
+		repeat_end(l, r);
+	out_flush(l);
+	_exit(n == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+/* In the child, which needs nothing but the pipe and standard error. */
+__attribute__((__noreturn__))
+static void
+logger_child(int readfd, struct commons *commons)
+{
+	struct logger *l;
+
+	log_forked();
+	sig_logger();
+	l = calloc(1, sizeof(*l));
+	if (l == NULL)
+		fatal("logger: calloc");
+	l->dropped = &commons->log_dropped;
+	if (readfd != STDIN_FILENO &&
+	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
+		fatal("logger: dup3");
+	close(STDOUT_FILENO);
+	closefrom(STDERR_FILENO + 1);
+	setproctitle("logger");
+	sig_unblock_all();
+	logger_main(l);
+}
+
+pid_t
+logger_start(int readfd, struct commons *commons)
+{
+	sigset_t old;
+	pid_t pid;
+
+	sig_block(&old);
+	pid = fork();
+	if (pid == 0)
+		logger_child(readfd, commons);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return pid;
+}
+
+int
+logger_pipe(int fds[2])
+{
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return -1;
+	if (fcntl(fds[1], F_SETFL, O_NONBLOCK) == -1) {
+		close(fds[0]);
+		close(fds[1]);
+		return -1;
+	}
+#ifdef F_SETPIPE_SZ
+	/* A user may have only so much: fs.pipe-max-size, pipe(7). */
+	for (int size = LOGGER_PIPE; size > 65536; size /= 2) {
+		if (fcntl(fds[1], F_SETPIPE_SZ, size) != -1)
+			break;
+	}
+#endif
+	return 0;
+}
