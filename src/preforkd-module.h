@@ -48,16 +48,18 @@ ssize_t	conn_read(struct conn *, void *buf, size_t size);
 
 /*
  * Read a line of at most size - 1 bytes into buf and end it with NUL; the
- * line terminator, LF or CR LF, is taken off.  Returns the length, or -1 with
- * errno: ETIMEDOUT and the errors of recv(2), EMSGSIZE for a line that does
- * not fit, EPIPE when the client finished before the end of a line.
+ * line terminator, LF or CR LF, is taken off.  Returns the length, which tells
+ * more than strlen(3) when the client sent a NUL, or -1 with errno: ETIMEDOUT
+ * and the errors of recv(2), EPIPE when the client finished before the end of
+ * a line, EMSGSIZE for a line that does not fit or is longer than 4,094 bytes.
+ * What is not returned as a line stays, for conn_read().
  */
 ssize_t	conn_line(struct conn *, char *buf, size_t size);
 
 /*
- * Write all of buf.  Returns 0, or -1 with errno: ETIMEDOUT when the client
- * takes nothing for the idle timeout, EPIPE, ECONNRESET and the other errors
- * of send(2).
+ * Write all of buf.  Returns 0, or -1 with errno: ETIMEDOUT when a timeout of
+ * the configuration has passed (the idle one: the client has taken nothing
+ * for so long), EPIPE, ECONNRESET and the other errors of send(2).
  */
 int	conn_write(struct conn *, const void *buf, size_t size);
 

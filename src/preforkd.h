@@ -458,15 +458,23 @@ void	 worker_main(const struct worker *);
 
 /* conn.c: one connection */
 
+/*
+ * How a connection ended: what conn_read() or conn_write() met last, or
+ * CONN_SERVED when that was nothing.  CONN_CLIENT_CLOSED is no failure: it
+ * tells of a client that finished sending before the service was done reading,
+ * which is the ordinary end of echo and discard, and of one that was gone when
+ * more was to be written to it.
+ */
 enum conn_end {
-	CONN_SERVED,		/* the service had its say */
-	CONN_CLIENT_CLOSED,	/* the client finished sending first */
+	CONN_SERVED,
+	CONN_CLIENT_CLOSED,
 	CONN_FIRST_BYTE_TIMEOUT,
 	CONN_IDLE_TIMEOUT,
 	CONN_TOTAL_TIMEOUT,
 	CONN_RESET,
 	CONN_FAILED
 };
+/* One word for the log: `served', `client-closed', `idle-timeout' ... */
 const char *conn_end_name(enum conn_end);
 
 #define CONN_FIRST	32	/* bytes kept for the log */
@@ -492,7 +500,11 @@ struct conn {
 	char		 line[CONN_LINE];
 };
 
-/* A connection just accepted, with the timeouts of its service. */
+/*
+ * A connection just accepted, with the timeouts of its service.  The caller
+ * then sets number, and local with local_known when the listener has one
+ * address and not a wildcard: each connection anew.
+ */
 void	 conn_open(struct conn *, int fd, const struct address *peer,
 	    const struct conf_service *);
 
@@ -500,22 +512,29 @@ void	 conn_open(struct conn *, int fd, const struct address *peer,
 
 #define LINGER_MAX	16
 
+struct lingering {
+	int		 fd;
+	int64_t		 since;		/* of its shutdown */
+	int64_t		 heard;		/* its last byte, or since */
+};
+
+/* Starts as all zero. */
 struct linger_ring {
-	struct {
-		int	fd;
-		int64_t	since;		/* of its shutdown */
-		int64_t	heard;		/* its last byte */
-	} entry[LINGER_MAX];
-	int	first, count;
+	int		 count;
+	struct lingering entry[LINGER_MAX];	/* the oldest first */
 };
 
 /*
- * End a connection without loss: shut it for writing, take what the client
- * still sends while it sends, and keep the descriptor until the client has
- * ended too, in a ring that linger_sweep() looks after.
+ * End a connection without loss and own its descriptor: shut it for writing,
+ * take what the client has sent and, if that was anything, what it goes on to
+ * send; then keep the descriptor in the ring until the client has ended too.
+ * Waits for a client that sends, and for room in a full ring.
  */
 void	 linger_end(struct linger_ring *, int fd);
-/* Close those that have ended or are past their time; never waits. */
+/*
+ * Close those that have ended or are past their time.  Costs nothing while
+ * count is 0.  Waits only for a client that it finds sending in bulk.
+ */
 void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
 void	 linger_finish(struct linger_ring *);
