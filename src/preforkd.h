@@ -44,6 +44,11 @@ enum {
 	WORKER_SERVICE_FAILED = 5 /* the service's start function failed */
 };
 
+/* clock.c */
+
+/* Milliseconds of CLOCK_MONOTONIC. */
+int64_t	 clock_now(void);
+
 /* address.c: socket addresses as text, and back */
 
 /* Room for any address as text: a Unix path, brackets, port, NUL. */
@@ -219,10 +224,9 @@ void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
-/* Dispositions of a worker, of the logger, of the check child. */
+/* Dispositions of a worker and of the logger, set before unblocking. */
 void	 sig_worker(void);
 void	 sig_logger(void);
-void	 sig_default(void);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
 const char *sig_name(int);
 /* The table as tab-separated lines: name, effect.  For tests. */
@@ -238,6 +242,7 @@ extern volatile sig_atomic_t handler_ticked;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
+extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
 void	 handler_tick(int);	/* worker: let accept fail with EINTR */
@@ -305,8 +310,7 @@ enum master_state {
 	MASTER_STARTING,
 	MASTER_RUNNING,
 	MASTER_DRAINING,	/* listeners leave, clients finish */
-	MASTER_STOPPING,	/* told again, or the deadline has passed */
-	MASTER_KILLING,		/* SIGKILL is out */
+	MASTER_KILLING,		/* told again, or the deadline has passed */
 	MASTER_STOPPED
 };
 const char *master_state_name(uint32_t);
@@ -336,7 +340,7 @@ struct status_death {
 	int32_t		 pid;
 	int32_t		 wait_status;	/* as from waitpid(2) */
 	uint32_t	 slot, generation;
-	uint32_t	 asked;		/* retired, recycled or stopped */
+	uint32_t	 killed;	/* by the master, at a deadline */
 	int64_t		 age;
 	uint64_t	 served;
 	uint64_t	 client;	/* being served, or 0 */
@@ -387,23 +391,69 @@ struct scoreboard {
 	int		 lock;		/* descriptor that holds the lock, or -1 */
 };
 
+/* A slot in plain numbers, for whoever reads it. */
+struct slot_copy {
+	bool		 stable;	/* they belong together; else each ... */
+	uint32_t	 state;		/* ... alone is true */
+	uint32_t	 epoch, generation;
+	int32_t		 pid;
+	uint16_t	 service, listener;
+	int64_t		 born, since;
+	uint64_t	 accepted, served;
+	uint64_t	 bytes_in, bytes_out;
+	uint64_t	 client;
+	uint64_t	 peer[2];
+	uint32_t	 peer_port, peer_family;
+};
+
 /*
  * Create the objects for nslots workers: PATH, PATH.slots and PATH.counter,
- * renaming earlier ones to .last; or in memory when path is NULL.  Returns 0,
- * or -1 with a line in error (`in use by preforkd PID' for a living one).
+ * renaming earlier ones to .last; or in memory when path is NULL.  Creates
+ * the directory of PATH when only that is missing.  A status file that lives
+ * is waited for up to 1 s.  Returns 0, or -1 with a line in error (`in use by
+ * preforkd PID') and nothing left behind.
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
-/* In a new worker: give up the writable view of status. */
+/* Whether the file is in memory alone (tmpfs); warn when it is not. */
+bool	 scoreboard_volatile(const char *path);
+/* In a new worker: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* The master's changes of status go between these. */
 void	 scoreboard_begin(struct scoreboard *);
 void	 scoreboard_end(struct scoreboard *);
-/* A worker's changes of its slot go between these. */
+/*
+ * The changes of a slot go between these, by the worker that owns it or by
+ * the master when none does; as relaxed stores.
+ */
 void	 slot_begin(struct slot *);
 void	 slot_end(struct slot *);
+/*
+ * Copy a slot, trying three times; false when it was being changed each time.
+ * Nothing in the copy is checked: it is what a worker wrote.
+ */
+bool	 slot_read(const struct slot *, struct slot_copy *);
 /* The number of bytes of the slots object. */
 size_t	 scoreboard_slots_size(int nslots);
+
+/* snapshot.c: the scoreboard's files, copied and checked, for preforkctl */
+
+struct snapshot {
+	bool		 alive;		/* a master holds the lock */
+	uint64_t	 log_dropped;
+	uint32_t	 nslots;
+	struct slot_copy *slot;		/* of nslots */
+	struct status	 status;
+};
+
+/*
+ * Read PATH and PATH.slots.  Whatever they hold: text ends within its array,
+ * pids are 0 or possible, times are not negative, and rows and sizes are in
+ * range.  Returns 0, or -1 with a line in error that names the file.
+ */
+int	 snapshot_read(struct snapshot *, const char *path,
+	    char error[CONF_ERROR_MAX]);
+void	 snapshot_free(struct snapshot *);
 
 /* pool.c: policy, a pure function */
 
@@ -523,10 +573,7 @@ pid_t	 logger_start(int readfd, struct commons *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 
-/* master.c, spawn.c, reload.c */
-
-struct generation;
-struct pool;
+/* master.c: the loop, and what the master knows for itself */
 
 enum child_state {
 	CHILD_FREE,
@@ -536,14 +583,15 @@ enum child_state {
 	CHILD_KILLED		/* SIGKILL is out */
 };
 
-/* What the master knows for itself of the worker in a slot. */
+/* The worker in a slot. */
 struct child {
-	pid_t		 pid;		/* 0: none */
 	enum child_state state;
 	struct pool	*pool;
 	uint32_t	 epoch;
+	bool		 was_ready;
 	int64_t		 born;
 	int64_t		 kill_at;	/* start or drain deadline; 0: none */
+	uint64_t	 served;	/* as last seen */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
 };
@@ -551,19 +599,14 @@ struct child {
 /* A service of a generation: its throttle. */
 struct service {
 	TAILQ_ENTRY(service) entry;
-	const struct conf_service *conf;
 	struct generation *generation;
+	const struct conf_service *conf;
 	int		 index;		/* row in the scoreboard */
+	int		 npools;
 	int		 early_deaths;	/* in a row */
-	uint64_t	 completed;	/* connections, at the last look */
-	int64_t		 delay;		/* back-off; 0: not throttled */
+	int64_t		 delay;		/* of the throttle; 0: none */
 	int64_t		 retry_at;
-	bool		 full_said;	/* workers-max reached, said once */
-};
-
-enum pool_state {
-	POOL_OPEN,
-	POOL_LEAVING		/* all told to leave, none started */
+	bool		 full_said;	/* workers-max reached: said once */
 };
 
 /* The workers of a service on one listening socket, of one generation. */
@@ -571,32 +614,110 @@ struct pool {
 	TAILQ_ENTRY(pool) entry;
 	struct service	*service;
 	struct listener	*listener;
-	enum pool_state	 state;
-	struct pool_counts counts;
+	struct pool_counts counts;	/* of the last look */
+	bool		 leaving;	/* all told to leave, none started */
+	int		 min;		/* its share of workers-min */
 	int		 alive;		/* children, leaving ones too */
-	int		 ready;		/* children that have been idle once */
 	int		 window_least;	/* idle, in the window that runs */
 	int64_t		 window_end;
 };
 
+/* A configuration at work. */
 struct generation {
 	TAILQ_ENTRY(generation) entry;
 	uint32_t	 number;
 	struct conf	*conf;
+	bool		 ready;		/* its spares were idle once */
+	int64_t		 ready_by;
 	TAILQ_HEAD(, service) services;
 };
 
+enum reload_state {
+	RELOAD_IDLE,
+	RELOAD_CHECKING,	/* a child reads the file */
+	RELOAD_STARTING		/* the new generation comes up */
+};
+
+struct reload {
+	enum reload_state state;
+	pid_t		 pid;		/* of the check child, or 0 */
+	int		 fd;		/* what it says, or -1 */
+	int		 wait_status;
+	int64_t		 deadline;
+	char		*text;		/* the configuration, or its error */
+	size_t		 size;
+};
+
 struct master {
-	struct conf_source source;
+	const struct conf_source *source;
 	struct scoreboard board;
 	struct child	*child;		/* by slot */
+	pid_t		*pid;		/* by slot; 0: free */
+	int		*unused;	/* stack of free slots */
+	int		 nunused;
 	enum master_state state;
 	int64_t		 now;		/* of this pass */
-	int64_t		 wake_at;	/* next deadline; 0: none */
+	int64_t		 wake_at;	/* of the next deadline; 0: none */
+	int64_t		 look_at;	/* of the next look while busy; 0: none */
+	int64_t		 stop_by;	/* while draining; 0: no limit */
+	int64_t		 fork_retry_at;	/* after fork failed; 0: it works */
+	int64_t		 fork_delay;
+	int		 poke_fd;	/* read ends of the two pipes */
+	int		 log_fd;
+	pid_t		 logger;
+	uint32_t	 generation;	/* number of the newest */
+	uint64_t	 cut;		/* clients that a stop has cut */
+	bool		 print_ready;	/* -1 */
+	bool		 failed;	/* exit status 1 */
+	struct reload	 reload;
 	TAILQ_HEAD(, generation) generations;	/* newest first */
 	TAILQ_HEAD(, pool) pools;
-	TAILQ_HEAD(listeners, listener) listeners;
-	/* ... grown by master.c, reload.c */
+	TAILQ_HEAD(, listener) listeners;
 };
+
+/*
+ * Serve with this configuration until told to stop; the scoreboard, the log
+ * and the fixed descriptors are there.  Returns the exit status.
+ */
+int	 master_run(struct master *, struct conf *);
+/* Have the next pass begin at this time or earlier. */
+void	 master_wake_at(struct master *, int64_t when);
+/* A generation's workers are all ready, or it will not become so. */
+void	 master_ready(struct master *);
+void	 master_start_failed(struct master *);
+
+/* spawn.c: birth, burial, back-off */
+
+/* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
+int	 spawn_worker(struct master *, struct pool *);
+/* Tell a worker to leave, or kill it. */
+void	 spawn_retire(struct master *, int slot, int64_t kill_at);
+void	 spawn_kill(struct master *, int slot);
+/* Reap whoever has died, account, log. */
+void	 spawn_reap(struct master *);
+/* A worker of the service has completed a connection. */
+void	 spawn_succeeded(struct master *, struct service *);
+/* Whether a start may be tried now; asks for the wake-up when not. */
+bool	 spawn_allowed(struct master *, const struct service *);
+
+/* reload.c: generations: made, checked, committed, rolled back, buried */
+
+/* Read the configuration anew; outcome in the log and in the status. */
+void	 reload_begin(struct master *);
+/* Go on with it: the child has spoken, has ended, or time is up. */
+void	 reload_continue(struct master *);
+void	 reload_child_ended(struct master *, int wait_status);
+/*
+ * Make a generation of conf, which it owns, with its listeners, services and
+ * pools.  Returns it, or NULL with a line in error and everything undone.
+ */
+struct generation *reload_generation(struct master *, struct conf *,
+	    char error[CONF_ERROR_MAX]);
+/* The new generation is ready: the older ones leave. */
+void	 reload_commit(struct master *);
+/* The new generation did not become ready: it leaves. */
+void	 reload_roll_back(struct master *, const char *why);
+/* Free pools, generations and listeners that have come to their end. */
+void	 reload_bury(struct master *);
 
 #endif /* PREFORKD_H */
