@@ -394,23 +394,69 @@ struct scoreboard {
 	int		 lock;		/* descriptor that holds the lock, or -1 */
 };
 
+/* A slot in plain numbers, for whoever reads it. */
+struct slot_copy {
+	bool		 stable;	/* they belong together; else each ... */
+	uint32_t	 state;		/* ... alone is true */
+	uint32_t	 epoch, generation;
+	int32_t		 pid;
+	uint16_t	 service, listener;
+	int64_t		 born, since;
+	uint64_t	 accepted, served;
+	uint64_t	 bytes_in, bytes_out;
+	uint64_t	 client;
+	uint64_t	 peer[2];
+	uint32_t	 peer_port, peer_family;
+};
+
 /*
  * Create the objects for nslots workers: PATH, PATH.slots and PATH.counter,
- * renaming earlier ones to .last; or in memory when path is NULL.  Returns 0,
- * or -1 with a line in error (`in use by preforkd PID' for a living one).
+ * renaming earlier ones to .last; or in memory when path is NULL.  Creates
+ * the directory of PATH when only that is missing.  A status file that lives
+ * is waited for up to 1 s.  Returns 0, or -1 with a line in error (`in use by
+ * preforkd PID') and nothing left behind.
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
-/* In a new worker: give up the writable view of status. */
+/* Whether the file is in memory alone (tmpfs); warn when it is not. */
+bool	 scoreboard_volatile(const char *path);
+/* In a new worker: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* The master's changes of status go between these. */
 void	 scoreboard_begin(struct scoreboard *);
 void	 scoreboard_end(struct scoreboard *);
-/* A worker's changes of its slot go between these. */
+/*
+ * The changes of a slot go between these, by the worker that owns it or by
+ * the master when none does; as relaxed stores.
+ */
 void	 slot_begin(struct slot *);
 void	 slot_end(struct slot *);
+/*
+ * Copy a slot, trying three times; false when it was being changed each time.
+ * Nothing in the copy is checked: it is what a worker wrote.
+ */
+bool	 slot_read(const struct slot *, struct slot_copy *);
 /* The number of bytes of the slots object. */
 size_t	 scoreboard_slots_size(int nslots);
+
+/* snapshot.c: the scoreboard's files, copied and checked, for preforkctl */
+
+struct snapshot {
+	bool		 alive;		/* a master holds the lock */
+	uint64_t	 log_dropped;
+	uint32_t	 nslots;
+	struct slot_copy *slot;		/* of nslots */
+	struct status	 status;
+};
+
+/*
+ * Read PATH and PATH.slots.  Whatever they hold: text ends within its array,
+ * pids are 0 or possible, times are not negative, and rows and sizes are in
+ * range.  Returns 0, or -1 with a line in error that names the file.
+ */
+int	 snapshot_read(struct snapshot *, const char *path,
+	    char error[CONF_ERROR_MAX]);
+void	 snapshot_free(struct snapshot *);
 
 /* pool.c: policy, a pure function */
 
