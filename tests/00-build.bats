@@ -13,18 +13,15 @@ clean() {
 	    TMPDIR="${BATS_TEST_TMPDIR-$BATS_FILE_TMPDIR}" "$@" 3>&-
 }
 
-# A copy of the tree as git or the tarball has it, without configure.
+# A copy of the tree as a clone would have it, and without git.
 copy_tree() {
 	mkdir -p "$1"
-	(cd "$top" && if [ -e .git ]; then
-		git ls-files -co --exclude-standard
-	else
-		cat MANIFEST
-	fi | sort | while read -r file; do
-		[ ! -f "$file" ] || echo "$file"
-	done >"$1/MANIFEST" && tar -cf - -T "$1/MANIFEST") |
+	tar -C "$top" --exclude=./.git --exclude=./tests/build -cf - . |
 	    tar -xf - -C "$1"
-	rm -f "$1/configure"
+	(cd "$1" && clean make -s distclean &&
+	    rm -rf configure autom4te.cache preforkd-*.tar.gz MANIFEST &&
+	    files=$(find . -type f -printf '%P\n' | LC_ALL=C sort) &&
+	    echo "$files" >MANIFEST)
 }
 
 # Everything in /usr/bin but the commands named, as the only PATH.
@@ -60,7 +57,7 @@ bats_file() {
 # A built tree whose tests are standard input, and nothing else.
 tree_with_tests() {
 	cp -a "$fresh" "$BATS_TEST_TMPDIR/tree"
-	cd "$BATS_TEST_TMPDIR/tree"
+	cd "$BATS_TEST_TMPDIR/tree" || return
 	rm -f tests/*.bats tests/*/*.c
 	bats_file tests/10-one.bats
 }
