@@ -1,0 +1,209 @@
+# Makefile: builds, tests and installs preforkd.  For GNU make.
+#
+# config.mk, written by configure, says which compiler, paths and system
+# features there are; when it is missing, make runs autoreconf and configure
+# by itself.  Sources, tests and manual pages are found by wildcards: a new
+# file needs no line here.  To build elsewhere: mkdir b && cd b &&
+# ../configure && make; nothing is written beside the sources then.
+
+srcdir := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+aux := $(srcdir)/build-aux
+MAKEFLAGS += -r
+
+# For you to set.
+DESTDIR =
+INSTALL = install
+LISTEN = 127.0.0.1:8001
+JOBS ?= 2
+SANITIZE ?=
+TESTS ?=
+
+all: src/preforkd src/preforkctl ## build src/preforkd and src/preforkctl
+
+### Targets that look after what they need themselves
+
+# make again, once what it needs is there.
+again = +@$(MAKE) --no-print-directory -s
+
+run: ## install what is missing, build, and serve `greet' on LISTEN
+	@$(aux)/deps build
+	$(again) all
+	@echo "Serving on $(LISTEN), until Ctrl-C.  Try it:" \
+	    "telnet $(subst :, ,$(LISTEN))"
+	@exec src/preforkd -d -l $(LISTEN) greet
+
+check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
+	@$(aux)/deps check
+	$(again) all test-programs
+	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' $(srcdir)/tests/run $(TESTS)
+
+bench: ## run the benchmarks and print their report
+	@$(aux)/deps check
+	$(again) all test-programs
+	@if [ ! -x $(srcdir)/tests/bench/run ]; then \
+	    echo "make bench: no tests/bench/run here" >&2; exit 1; fi
+	@BUILDDIR='$(CURDIR)' $(srcdir)/tests/bench/run
+
+dist: ## make preforkd-VERSION.tar.gz, with a ready configure
+	@$(aux)/dist
+
+clean: ## remove what make has built
+	rm -rf tests/build
+	rm -f src/*.[od] src/service/*.[od] src/preforkd src/preforkctl
+
+distclean: clean ## remove what configure has written, too
+	rm -f config.mk config.flags config.log config.status
+
+help: ## print this list
+	@echo "Targets of make:"
+	@sed -n 's/^\([a-z-]*\):.* ## \(.*\)/\1	\2/p' $(srcdir)/Makefile | \
+	    expand -t 15 | sed 's/^/  /'
+	@echo "Variables: CC CFLAGS CPPFLAGS LDFLAGS SANITIZE=address,undefined"
+	@echo "  DESTDIR LISTEN=$(LISTEN) JOBS=$(JOBS) TESTS='10-greet ...'"
+
+.PHONY: all run check bench dist clean distclean help
+.PHONY: test-programs lint install uninstall
+.DELETE_ON_ERROR:
+
+### The rest needs config.mk
+
+unconfigured = run check bench dist clean distclean help
+ifneq ($(filter-out $(unconfigured),$(or $(MAKECMDGOALS),all)),)
+
+include config.mk
+
+$(srcdir)/configure: $(srcdir)/configure.ac
+	@command -v autoreconf >/dev/null || { echo "make: autoreconf is" \
+	    "missing; on Debian: apt-get install autoconf (a release" \
+	    "tarball does without)" >&2; exit 1; }
+	@cd $(srcdir) && autoreconf && rm -rf autom4te.cache && touch configure
+
+config.mk: $(srcdir)/configure $(srcdir)/config.mk.in
+	@if [ -x config.status ]; then \
+	    ./config.status -q --recheck && ./config.status -q; \
+	else \
+	    $(srcdir)/configure -q; \
+	fi
+
+### Flags
+
+warnings = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+    -Wpointer-arith -Wcast-qual -Wformat=2 -Wswitch-enum
+
+# glibc wants optimisation for it, the sanitizers want to be alone.
+fortify := $(if $(SANITIZE)$(filter -O0,$(CFLAGS)),,$(if \
+    $(filter -O%,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
+sanitize := $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
+    -fno-sanitize-recover=all -fno-omit-frame-pointer)
+
+cppflags := -I$(srcdir)/src -D_GNU_SOURCE \
+    -DPACKAGE_VERSION='"$(PACKAGE_VERSION)"' \
+    -DSYSCONFDIR='"$(sysconfdir)"' -DRUNSTATEDIR='"$(runstatedir)"' \
+    $(HAVE) $(LIBBSD_CFLAGS) $(fortify) $(CPPFLAGS)
+cflags := -std=c11 $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
+ldflags := $(HARDEN_LDFLAGS) $(sanitize) $(CFLAGS) $(LDFLAGS)
+libs := $(LIBBSD_LIBS) $(LIBS)
+
+# A change of flags, SANITIZE above all, rebuilds everything.
+flags := $(strip $(CC) $(cppflags) $(cflags) $(ldflags) $(libs))
+ifneq ($(file <config.flags),$(flags))
+$(file >config.flags,$(flags))
+endif
+config.flags: ;
+
+### Programs
+
+sources := $(patsubst $(srcdir)/%.c,%,\
+    $(wildcard $(srcdir)/src/*.c $(srcdir)/src/service/*.c))
+# All but the two with a main().
+common := $(addsuffix .o,$(filter-out src/main src/preforkctl,$(sources)))
+
+compile = @mkdir -p $(@D)$(newline)$(CC) $(cppflags) $(cflags) -MMD -MP
+link = $(CC) $(ldflags) -o $@ $^ $(libs)
+
+define newline
+
+
+endef
+
+src/%.o: $(srcdir)/src/%.c config.mk config.flags
+	$(compile) -c -o $@ $<
+
+src/preforkd: src/main.o $(common)
+	$(link)
+
+src/preforkctl: src/preforkctl.o $(common)
+	$(link)
+
+### Programs for the tests
+
+names = $(basename $(notdir $(wildcard $(srcdir)/tests/$(1)/*.c)))
+tools := $(addprefix tests/build/,$(call names,tools) $(call names,bench))
+units := $(addprefix tests/build/unit-,$(call names,unit))
+faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
+faulty := $(if $(faults),tests/build/preforkd-faulty)
+
+test-programs: $(tools) $(units) $(faulty) ## build what the tests use
+
+# One file each, not linked with the program.
+tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
+	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
+
+tests/build/%: $(srcdir)/tests/bench/%.c config.mk config.flags
+	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
+
+tests/build/unit-%.o: $(srcdir)/tests/unit/%.c config.mk config.flags
+	$(compile) -c -o $@ $<
+
+tests/build/unit-%: tests/build/unit-%.o $(common)
+	$(link)
+
+# The server with hostile services in place of the built-in ones.
+tests/build/fault-%.o: $(srcdir)/tests/faults/%.c config.mk config.flags
+	$(compile) -c -o $@ $<
+
+tests/build/preforkd-faulty: src/main.o \
+    $(filter-out src/service/builtin.o,$(common)) $(faults)
+	$(link)
+
+.SECONDARY:
+-include $(wildcard src/*.d src/service/*.d tests/build/*.d)
+
+### Lint and installation
+
+lint: ## check manual pages, shell files, style, and analyse the C files
+	@$(aux)/deps check
+	@$(aux)/lint $(cppflags) -std=c11
+
+pages := $(wildcard $(srcdir)/man/*.[1-9])
+conf := $(wildcard $(srcdir)/etc/preforkd.conf)
+conf_dir = $(DESTDIR)$(sysconfdir)
+
+install: all ## install under DESTDIR; a configuration that is there stays
+	$(INSTALL) -d "$(DESTDIR)$(sbindir)" "$(DESTDIR)$(includedir)"
+	$(INSTALL) -m 755 src/preforkd src/preforkctl "$(DESTDIR)$(sbindir)"
+	$(INSTALL) -m 644 $(srcdir)/src/preforkd-module.h \
+	    "$(DESTDIR)$(includedir)"
+	for page in $(pages); do \
+	    dir="$(DESTDIR)$(mandir)/man$${page##*.}"; \
+	    $(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir" || \
+	    exit 1; done
+	@for file in $(conf); do \
+	    if [ ! -e "$(conf_dir)/preforkd.conf" ]; then \
+	    $(INSTALL) -d "$(conf_dir)" && \
+	    $(INSTALL) -m 644 "$$file" "$(conf_dir)"; \
+	    elif ! cmp -s "$$file" "$(conf_dir)/preforkd.conf"; then \
+	    echo "kept $(conf_dir)/preforkd.conf, which is yours"; fi; done
+
+uninstall: ## remove what install put there; a changed configuration stays
+	rm -f "$(DESTDIR)$(sbindir)/preforkd" "$(DESTDIR)$(sbindir)/preforkctl"
+	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h"
+	for page in $(pages); do \
+	    rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
+	@for file in $(conf); do \
+	    if cmp -s "$$file" "$(conf_dir)/preforkd.conf"; then \
+	    rm -f "$(conf_dir)/preforkd.conf"; \
+	    elif [ -e "$(conf_dir)/preforkd.conf" ]; then \
+	    echo "kept $(conf_dir)/preforkd.conf, which is yours"; fi; done
+
+endif
