@@ -124,6 +124,13 @@ client_open(struct hold *h, struct client *c)
 		err(EXIT_TROUBLE, "epoll_ctl");
 }
 
+/* -1 when it has not happened. */
+static double
+ms_until(const struct hold *h, int64_t at)
+{
+	return at == 0 ? -1 : (double)(at - h->started) / 1000;
+}
+
 static void
 hold_open(struct hold *h)
 {
@@ -137,8 +144,7 @@ hold_open(struct hold *h)
 		hold_events(h, 100);
 	printf("greeted=%u failed=%u connected_ms=%.1f greeted_ms=%.1f\n",
 	    h->greeted, h->count - h->greeted,
-	    (double)(h->connected_at - h->started) / 1000,
-	    (double)(now_us() - h->started) / 1000);
+	    ms_until(h, h->connected_at), ms_until(h, now_us()));
 }
 
 static void

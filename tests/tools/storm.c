@@ -99,7 +99,8 @@ struct storm {
 	int		 epoll;
 	uint64_t	 left;		/* to be begun */
 	int64_t		 end_at;	/* 0: none */
-	bool		 full;		/* a Unix queue has no room now */
+	bool		 full;		/* a Unix queue has no room now, ... */
+	int64_t		 full_since;	/* ... and for how long, or 0 */
 };
 
 static const char *const fate_names[FATE_COUNT] = {
@@ -354,6 +355,22 @@ client_new(struct storm *s)
 	return c;
 }
 
+/* It is tried again, but not longer than a client may take. */
+static void
+client_put_off(struct storm *s, struct client *c)
+{
+	s->full = true;
+	if (s->full_since == 0)
+		s->full_since = c->started;
+	if (c->started - s->full_since >= s->options->timeout_us) {
+		s->left--;
+		client_end(s, c, FATE_TIMEOUT_UNCONNECTED);
+		return;
+	}
+	TAILQ_REMOVE(&s->active, c, entry);
+	TAILQ_INSERT_HEAD(&s->spare, c, entry);
+}
+
 static void
 client_begin(struct storm *s)
 {
@@ -361,11 +378,10 @@ client_begin(struct storm *s)
 	struct client *c = client_new(s);
 
 	if (c->fd == -1 && errno == EAGAIN) {
-		TAILQ_REMOVE(&s->active, c, entry);
-		TAILQ_INSERT_HEAD(&s->spare, c, entry);
-		s->full = true;
+		client_put_off(s, c);
 		return;
 	}
+	s->full_since = 0;
 	s->left--;
 	if (c->fd == -1) {
 		client_end(s, c, fate_of_errno(s, c, errno));
