@@ -96,7 +96,7 @@ fortify := $(if $(SANITIZE)$(filter -O0,$(CFLAGS)),,$(if \
 sanitize := $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
     -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
-cppflags := -I$(srcdir)/src -D_GNU_SOURCE \
+cppflags := -I$(srcdir)/src -D_GNU_SOURCE -DLIBBSD_OPENBSD_VIS \
     -DPACKAGE_VERSION='"$(PACKAGE_VERSION)"' \
     -DSYSCONFDIR='"$(sysconfdir)"' -DRUNSTATEDIR='"$(runstatedir)"' \
     $(HAVE) $(LIBBSD_CFLAGS) $(fortify) $(CPPFLAGS)

@@ -130,9 +130,11 @@ teardown_file() {
 		[[ "$output" == *GNU_RELRO* ]]
 		[[ "$output" == *"Flags: NOW PIE"* ]]
 	done
-	grep -q -- -fstack-protector-strong "$fresh/config.flags"
-	grep -q -- -fstack-clash-protection "$fresh/config.flags"
-	grep -q -- -D_FORTIFY_SOURCE=2 "$fresh/config.flags"
+	for flag in -fPIE -pie -fstack-protector-strong \
+	    -fstack-clash-protection -D_FORTIFY_SOURCE=2; do
+		grep -q -- " $flag " "$fresh/config.flags"
+		grep -q -- " $flag " "$other/config.flags"
+	done
 }
 
 @test "paths are the ones configure was given, and /run by default" {
@@ -197,6 +199,7 @@ teardown_file() {
 	tar -xzf "tree/$name"
 	cd "${name%.tar.gz}"
 	[ -x configure ]
+	grep -x configure MANIFEST
 	[ ! -e .git ]
 	rm -f tests/*.bats tests/unit/*.c tests/tools/*.c tests/bench/*.c
 	rm -rf tests/faults
