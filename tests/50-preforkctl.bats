@@ -192,8 +192,8 @@ as_user() {
 	done
 	[ "$(wc -l < "$out")" -gt 10000 ]
 	iconv -f UTF-8 -t UTF-8 "$out" > /dev/null
-	not LC_ALL=C grep -aq $'[\001-\011\013-\037\177]' "$out"
-	not LC_ALL=C grep -aqP '\xc2[\x80-\x9f]' "$out"
+	not env LC_ALL=C grep -aq $'[\001-\011\013-\037\177]' "$out"
+	not env LC_ALL=C grep -aqP '\xc2[\x80-\x9f]' "$out"
 }
 
 @test "10,000 slots: status in under 20 ms" {

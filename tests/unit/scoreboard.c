@@ -4,9 +4,11 @@
  * Everything happens in a private directory below TMPDIR.
  */
 
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <dirent.h>
@@ -23,6 +25,7 @@
 static char dir[256], path[300];
 static const char *test;
 static int failures;
+static bool racing;
 
 #define CHECK(condition) \
 	do { \
@@ -316,12 +319,46 @@ test_full(void)
 	CHECK(entries(dir) == 0);
 }
 
+/*
+ * In place of the C library's: a start may be interrupted for a moment
+ * before each step that takes the place of another's file.
+ */
+static void
+interrupted(void)
+{
+	if (racing)
+		usleep((useconds_t)(random() % 3000));
+}
+
+int
+link(const char *from, const char *to)
+{
+	interrupted();
+	return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int
+rename(const char *from, const char *to)
+{
+	interrupted();
+	return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+int
+flock(int fd, int operation)
+{
+	interrupted();
+	return (int)syscall(SYS_flock, fd, operation);
+}
+
 static void
 starter(int out)
 {
 	char error[CONF_ERROR_MAX];
 	struct scoreboard b;
 
+	racing = true;
+	srandom((unsigned int)getpid());
 	if (scoreboard_create(&b, path, 10, error) == 0)
 		(void)!write(out, "w", 1);
 	pause();
@@ -346,7 +383,7 @@ race(void)
 	}
 	p = (struct pollfd){ .fd = fds[0], .events = POLLIN };
 	CHECK(poll(&p, 1, 5000) == 1);
-	usleep(40 * 1000);
+	usleep(60 * 1000);
 	n = read(fds[0], won, sizeof(won));
 	CHECK(n == 1);
 	for (i = 0; i < 6; i++) {
