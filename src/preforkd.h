@@ -393,7 +393,7 @@ struct scoreboard {
 
 /* A slot in plain numbers, for whoever reads it. */
 struct slot_copy {
-	bool		 stable;	/* they belong together; else each ... */
+	bool		 stable;	/* belong together; else each ... */
 	uint32_t	 state;		/* ... alone is true */
 	uint32_t	 epoch, generation;
 	int32_t		 pid;
