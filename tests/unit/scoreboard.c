@@ -244,7 +244,7 @@ test_foreign(void)
 	struct scoreboard b;
 	char error[CONF_ERROR_MAX];
 
-	symlink("/dev/null", path);
+	CHECK(symlink("/dev/null", path) == 0);
 	refused("not a regular file");
 	clean();
 	mkfifo(path, 0600);
@@ -253,7 +253,7 @@ test_foreign(void)
 	mkdir(beside(".slots"), 0700);
 	refused("not a regular file");
 	clean();
-	symlink("nowhere", beside(".counter"));
+	CHECK(symlink("nowhere", beside(".counter")) == 0);
 	refused("not a regular file");
 	clean();
 	close(open(path, O_WRONLY | O_CREAT, 0600));

@@ -45,6 +45,13 @@ put(const char *name, const void *data, size_t size, off_t offset)
 	close(fd);
 }
 
+static void
+cut(const char *name, off_t size)
+{
+	if (truncate(name, size) == -1)
+		err(1, "truncate %s", name);
+}
+
 /* What a master leaves, for each test anew. */
 static void
 fresh(void)
@@ -59,8 +66,7 @@ fresh(void)
 	unlink(slots);
 	put(path, &status, sizeof(status), 0);
 	put(slots, &commons, sizeof(commons), 0);
-	if (truncate(slots, (off_t)scoreboard_slots_size(NSLOTS)) == -1)
-		err(1, "truncate");
+	cut(slots, (off_t)scoreboard_slots_size(NSLOTS));
 }
 
 static bool
@@ -99,17 +105,17 @@ test_cut(void)
 	for (size = sizeof(struct status) - 1; size >= 0;
 	    size = size > 32 ? size * 2 / 3 : size - 1) {
 		fresh();
-		truncate(path, size);
+		cut(path, size);
 		CHECK(says("truncated"));
 	}
 	for (size = (off_t)scoreboard_slots_size(NSLOTS) - 1; size >= 0;
 	    size = size > 32 ? size * 9 / 10 : size - 1) {
 		fresh();
-		truncate(slots, size);
+		cut(slots, size);
 		CHECK(says("truncated"));
 	}
 	fresh();
-	truncate(slots, (off_t)scoreboard_slots_size(NSLOTS) + 1);
+	cut(slots, (off_t)scoreboard_slots_size(NSLOTS) + 1);
 	CHECK(says("too long"));
 }
 
