@@ -439,10 +439,10 @@ run(const struct command *command, const char *path)
 		log_warnx("%s", error);
 		return EXIT_CANNOT_TELL;
 	}
-	command->print(&s);
 	code = is_down(&s) ? EXIT_DOWN : EXIT_SERVING;
 	if (code == EXIT_DOWN && command->print != print_status)
 		log_warnx("no master is alive: this is what it left");
+	command->print(&s);
 	snapshot_free(&s);
 	if (fflush(stdout) == EOF || ferror(stdout)) {
 		log_warn("standard output");

@@ -280,13 +280,13 @@ struct slot {
 	_Atomic uint16_t service;	/* rows of struct status */
 	_Atomic uint16_t listener;
 	_Atomic int64_t	 born;
-	_Atomic int64_t	 since;		/* start of the connection, or of idling */
+	_Atomic int64_t	 since;		/* of the connection, or of idling */
 	_Atomic uint64_t accepted;	/* by this worker */
 	_Atomic uint64_t served;	/* of these, come to an end */
 	_Atomic uint64_t bytes_in;
 	_Atomic uint64_t bytes_out;
 	_Atomic uint64_t client;	/* number of the last client */
-	_Atomic uint64_t peer[2];	/* IPv4 or IPv6 address, network order */
+	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
 };
@@ -391,12 +391,12 @@ struct scoreboard {
 	struct commons	*commons;
 	_Atomic uint64_t *counter;	/* clients ever accepted */
 	int		 nslots;
-	int		 lock;		/* descriptor that holds the lock, or -1 */
+	int		 lock;		/* descriptor that holds it, or -1 */
 };
 
 /* A slot in plain numbers, for whoever reads it. */
 struct slot_copy {
-	bool		 stable;	/* they belong together; else each ... */
+	bool		 stable;	/* belong together; else each ... */
 	uint32_t	 state;		/* ... alone is true */
 	uint32_t	 epoch, generation;
 	int32_t		 pid;

@@ -153,7 +153,8 @@ static int
 object_open(struct object *o)
 {
 	if (o->name[0] == '\0')
-		return memfd_create("preforkd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+		return memfd_create("preforkd",
+		    MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	strlcpy(o->temp, o->name, sizeof(o->temp));
 	strlcat(o->temp, ".XXXXXX", sizeof(o->temp));
 	if ((o->fd = mkostemp(o->temp, O_CLOEXEC)) == -1)

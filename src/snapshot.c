@@ -89,7 +89,8 @@ file_read(const struct file *f, void *buf, size_t size, size_t offset)
 		if (n == -1)
 			return wrong(f, "pread: %s", strerror(errno));
 		if (n == 0)
-			return wrong(f, "truncated at %zu bytes", offset + done);
+			return wrong(f, "truncated at %zu bytes",
+			    offset + done);
 		done += (size_t)n;
 	}
 	return 0;
@@ -222,8 +223,8 @@ load_status(const struct file *f, struct status *s)
 	if (check_header(f, &size) == -1)
 		return -1;
 	if (size != sizeof(*s))
-		return wrong(f, "says it has %u bytes, this preforkctl reads %zu",
-		    size, sizeof(*s));
+		return wrong(f, "says it has %u bytes, this preforkctl reads "
+		    "%zu", size, sizeof(*s));
 	if (check_size(f, sizeof(*s)) == -1)
 		return -1;
 	stable = read_stable(f, s, whole);
