@@ -78,7 +78,42 @@ unsigned int address_port(const struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
 
-/* conf.c: the table of settings; load, check, dump, compare */
+/* parse.c: configuration text as lines of words, and words as values */
+
+#define PARSE_LINE	4096	/* bytes of a line */
+#define PARSE_WORDS	32	/* of a line */
+
+struct parse {
+	const char	*text, *end;	/* not read yet */
+	int		 line;		/* number of the last line read */
+	int		 nwords;
+	const char	*word[PARSE_WORDS];
+	char		 buf[PARSE_LINE + 1];
+};
+
+/*
+ * The bytes of a regular file of at most 1 MB, to be freed.  Returns NULL
+ * with *why set; never waits for a FIFO or a device.
+ */
+char	*parse_file(const char *path, size_t *size, const char **why);
+void	 parse_start(struct parse *, const char *text, size_t size);
+/*
+ * The next line that has words.  Returns 1, 0 at the end, or -1 with *why set
+ * to what is wrong with the line and what is allowed (static text).
+ */
+int	 parse_next(struct parse *, const char **why);
+/* Whether text is a number in this range; sets *value if so. */
+bool	 parse_number(const char *text, int64_t min, int64_t max,
+	    int64_t *value);
+/* The same for a duration, `500ms', `30s', `5m', `2h', `30'; in ms. */
+bool	 parse_duration(const char *text, int64_t min, int64_t max,
+	    int64_t *value);
+/* With the largest unit that has no remainder; returns buf. */
+char	*parse_duration_text(int64_t ms, char *buf, size_t size);
+/* Write a word so that it is read as the same word, quoted if need be. */
+void	 parse_put(FILE *, const char *word);
+
+/* conf.c: load a configuration, check it, dump it, compare it */
 
 /* One `listen' line. */
 struct conf_listen {
@@ -161,11 +196,68 @@ bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 int	 conf_slots(const struct conf *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
+
+/* setting.c: the table of settings, and one value of it */
+
+enum setting_type {
+	TYPE_NUMBER,		/* int */
+	TYPE_COUNT,		/* long long */
+	TYPE_DURATION,		/* int64_t, milliseconds */
+	TYPE_CHOICE,		/* int, index into choices */
+	TYPE_PATH,		/* char *, absolute; NULL: not set */
+	TYPE_RUN,		/* a built-in service */
+	TYPE_LISTEN,		/* a struct conf_listen each */
+	TYPE_SERVICE,		/* opens a section */
+	TYPE_INCLUDE
+};
+
+enum setting_scope {
+	SCOPE_ANY,
+	SCOPE_GLOBAL,		/* before the first service only */
+	SCOPE_SERVICE		/* before it: a default for every service */
+};
+
+struct setting {
+	const char	*name;
+	enum setting_type type;
+	enum setting_scope scope;
+	size_t		 offset;	/* in struct conf, conf_service */
+	bool		 reload;	/* may change it; false: global only */
+	int64_t		 min, max;
+	const char	*const *choices;	/* NULL-ended */
+	const char	*fallback;	/* as written; NULL: none */
+	const char	*help;		/* one line */
+};
+
+#define SETTINGS	18
+extern const struct setting settings[SETTINGS];
+
+/* The setting of this name, or NULL. */
+const struct setting *setting_find(const char *name);
+/* The name that is spelt most like it, or NULL. */
+const char *setting_nearest(const char *name);
+/* What is allowed, in words; returns buf. */
+char	*setting_range(const struct setting *, char *buf, size_t size);
+/*
+ * Set one value in the struct conf or conf_service at base.  Returns false
+ * when text is not allowed there; listen, service and include never are.
+ */
+bool	 setting_set(const struct setting *, void *base, const char *text);
+/* Write it so that setting_set() reads the same; nothing when not set. */
+void	 setting_put(FILE *, const struct setting *, const void *base);
+bool	 setting_is_set(const struct setting *, const void *base);
+/*
+ * The words after `listen': fills all but text.  Returns false with *why set
+ * to what is wrong and what is allowed (static text).
+ */
+bool	 setting_set_listen(struct conf_listen *, const char *const *word,
+	    int nwords, const char **why);
+void	 setting_put_listen(FILE *, const struct conf_listen *);
 /*
  * The table as lines of tab-separated fields for tests of the documents:
  * name, scope, type, range, default, reload, help.
  */
-void	 conf_table(FILE *);
+void	 setting_table(FILE *);
 
 /* service/builtin.c: the services that `run' knows */
 

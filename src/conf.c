@@ -1,0 +1,812 @@
+/*
+ * conf.c: load a configuration, check it as a whole, dump and compare it.
+ *
+ * Owns `struct conf': which lines make it, in which section a setting may
+ * stand and how often, and what must hold between settings.  The values
+ * themselves are setting.c's, the syntax is parse.c's.  It must not bind,
+ * write or log: an error is one line for the caller.
+ *
+ * Settings before the first `service' line are global or defaults for every
+ * service.  A section ends with its file: after an include, what stood before
+ * goes on.  Limits: CONF_*_MAX, and those of parse.c.
+ */
+
+#include <errno.h>
+#include <glob.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "preforkd.h"
+
+#define PLACE		256	/* room for a file and a line in an error */
+#define SHOWN		128	/* for a quoted word */
+
+/* A line of a file; line 0: the command line's `-o', `-l'. */
+struct where {
+	const char	*file;
+	int		 line;
+};
+
+/* A `service' section, or what stands before the first; until all is read. */
+struct section {
+	TAILQ_ENTRY(section) entry;
+	struct conf_service *service;
+	struct where	 at;
+	struct where	 seen[SETTINGS];
+};
+
+/* The name of a file, which lives as long as a `where' can mean it. */
+struct name {
+	SLIST_ENTRY(name) entry;
+	char		 text[];
+};
+
+struct loader {
+	struct conf	*conf;
+	struct conf_service defaults;
+	struct section	 first;		/* its service: the defaults */
+	TAILQ_HEAD(, section) sections;
+	SLIST_HEAD(, name) names;
+	struct section	*section;	/* in force */
+	struct where	 at;
+	struct where	 file;		/* the main file, no line */
+	bool		 included;	/* no include from here */
+	char		*error;
+};
+
+static int load_text(struct loader *, const char *, size_t);
+static int load_file(struct loader *, const char *);
+
+/* `FILE:LINE', or `FILE' alone. */
+static const char *
+place(char buf[PLACE], const struct where *at)
+{
+	size_t len;
+
+	log_quote(buf, PLACE - 16, at->file, strlen(at->file));
+	len = strlen(buf);
+	if (at->line > 0)
+		snprintf(buf + len, PLACE - len, ":%d", at->line);
+	return buf;
+}
+
+/* The one place that makes an error; always -1. */
+__attribute__((__format__(printf, 3, 4)))
+static int
+wrong(struct loader *ld, const struct where *at, const char *fmt, ...)
+{
+	char file[PLACE];
+	va_list ap;
+	int n;
+
+	n = snprintf(ld->error, CONF_ERROR_MAX, "%s: ", place(file, at));
+	va_start(ap, fmt);
+	vsnprintf(ld->error + n, (size_t)(CONF_ERROR_MAX - n), fmt, ap);
+	va_end(ap);
+	return -1;
+}
+
+static int
+out_of_memory(struct loader *ld)
+{
+	return wrong(ld, &ld->at, "out of memory");
+}
+
+/* A word for an error; long ones are cut. */
+static const char *
+shown(char buf[SHOWN], const char *word)
+{
+	return word[0] == '\0' ? "\"\"" :
+	    log_quote(buf, SHOWN, word, strlen(word));
+}
+
+static int
+unknown(struct loader *ld, const char *word)
+{
+	const char *nearest = setting_nearest(word);
+	char buf[SHOWN];
+
+	log_quote(buf, sizeof(buf), word, strlen(word));
+	if (nearest == NULL)
+		return wrong(ld, &ld->at, "unknown keyword \"%s\": must be one "
+		    "of those in preforkd.conf(5)", buf);
+	return wrong(ld, &ld->at, "unknown keyword \"%s\": did you mean %s?",
+	    buf, nearest);
+}
+
+/* `NAME VALUE: must be RANGE' */
+static int
+not_allowed(struct loader *ld, const struct setting *row, const char *value)
+{
+	char range[256], buf[SHOWN];
+
+	return wrong(ld, &ld->at, "%s %s: must be %s", row->name,
+	    shown(buf, value), setting_range(row, range, sizeof(range)));
+}
+
+static int
+assign(struct loader *ld, const struct setting *row, void *base,
+    const char *text)
+{
+	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
+}
+
+/* Two sockets on a free port (0) are never the same. */
+static bool
+same_address(const struct conf_listen *a, const struct conf_listen *b)
+{
+	int i, j;
+
+	for (i = 0; i < a->naddress; i++) {
+		if (address_path(&a->address[i]) == NULL &&
+		    address_port(&a->address[i]) == 0)
+			continue;
+		for (j = 0; j < b->naddress; j++)
+			if (a->address[i].len == b->address[j].len &&
+			    memcmp(&a->address[i].ss, &b->address[j].ss,
+			    a->address[i].len) == 0)
+				return true;
+	}
+	return false;
+}
+
+static int
+check_listen(struct loader *ld, const struct conf_service *owner,
+    const struct conf_listen *line)
+{
+	const struct conf_service *service;
+	const struct conf_listen *other;
+	int total = line->naddress;
+	char buf[SHOWN];
+
+	TAILQ_FOREACH(service, &ld->conf->services, entry) {
+		TAILQ_FOREACH(other, &service->listens, entry) {
+			if (other == line)
+				continue;
+			total += other->naddress;
+			/* The text names a line across reloads. */
+			if (same_address(line, other) || (service == owner &&
+			    strcmp(line->text, other->text) == 0))
+				return wrong(ld, &ld->at, "listen %s: must be "
+				    "there once; service %s has %s",
+				    shown(buf, line->text), service->name,
+				    other->text);
+		}
+	}
+	if (total > CONF_LISTENERS_MAX)
+		return wrong(ld, &ld->at, "listen %s: %d listening sockets: "
+		    "must be at most %d", shown(buf, line->text), total,
+		    CONF_LISTENERS_MAX);
+	return 0;
+}
+
+static int
+add_listen(struct loader *ld, struct conf_service *service,
+    const char *const *word, int nwords)
+{
+	struct conf_listen *line;
+	const char *why;
+	char buf[SHOWN];
+
+	if ((line = calloc(1, sizeof(*line))) == NULL)
+		return out_of_memory(ld);
+	TAILQ_INSERT_TAIL(&service->listens, line, entry);
+	if ((line->text = strdup(word[0])) == NULL)
+		return out_of_memory(ld);
+	if (!setting_set_listen(line, word, nwords, &why))
+		return wrong(ld, &ld->at, "listen %s: %s", shown(buf, word[0]),
+		    why);
+	return check_listen(ld, service, line);
+}
+
+static bool
+good_name(const char *name)
+{
+	const size_t len = strlen(name);
+
+	return len > 0 && len <= CONF_NAME_MAX && strspn(name,
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	    "0123456789._-") == len;
+}
+
+static int
+check_section(struct loader *ld, const char *name)
+{
+	const struct section *section;
+	char first[PLACE];
+	int n = 1;
+
+	if (!good_name(name))
+		return not_allowed(ld, setting_find("service"), name);
+	TAILQ_FOREACH(section, &ld->sections, entry) {
+		if (strcmp(section->service->name, name) == 0)
+			return wrong(ld, &ld->at, "service %s: must be there "
+			    "once; the first is at %s", name,
+			    place(first, &section->at));
+		n++;
+	}
+	if (n > CONF_SERVICES_MAX)
+		return wrong(ld, &ld->at, "service %s: %d services: must be at "
+		    "most %d", name, n, CONF_SERVICES_MAX);
+	return 0;
+}
+
+/* A service starts as a copy of the defaults, which own nothing. */
+static int
+open_section(struct loader *ld, const char *name)
+{
+	struct conf_service *service;
+	struct section *section;
+
+	if (check_section(ld, name) == -1)
+		return -1;
+	if ((section = calloc(1, sizeof(*section))) == NULL)
+		return out_of_memory(ld);
+	if ((service = calloc(1, sizeof(*service))) == NULL) {
+		free(section);
+		return out_of_memory(ld);
+	}
+	*service = ld->defaults;
+	TAILQ_INIT(&service->listens);
+	TAILQ_INSERT_TAIL(&ld->conf->services, service, entry);
+	section->service = service;
+	section->at = ld->at;
+	TAILQ_INSERT_TAIL(&ld->sections, section, entry);
+	ld->section = section;
+	if ((service->name = strdup(name)) == NULL)
+		return out_of_memory(ld);
+	return 0;
+}
+
+/* A directory that is not there is no match; one that cannot be read is. */
+static int
+glob_failed(const char *path, int error)
+{
+	(void)path;
+	return error != ENOENT && error != ENOTDIR;
+}
+
+static int
+include_files(struct loader *ld, const char *pattern)
+{
+	char buf[SHOWN];
+	glob_t found;
+	size_t i;
+	int rv;
+
+	rv = glob(pattern, 0, glob_failed, &found);
+	if (rv == GLOB_NOMATCH && strpbrk(pattern, "*?[") != NULL)
+		return 0;
+	/* A plain path goes on, so that its own error is said. */
+	if (rv == GLOB_NOMATCH)
+		return load_file(ld, pattern);
+	if (rv != 0)
+		return wrong(ld, &ld->at, "include %s: must be in a directory "
+		    "that can be read", shown(buf, pattern));
+	for (i = 0; i < found.gl_pathc && rv == 0; i++)
+		rv = load_file(ld, found.gl_pathv[i]);
+	globfree(&found);
+	return rv;
+}
+
+/* A relative pattern starts where the file that includes is. */
+static int
+include(struct loader *ld, const char *pattern)
+{
+	struct section *section = ld->section;
+	const struct where at = ld->at;
+	char dir[PATH_MAX], path[PATH_MAX];
+	int n, rv;
+
+	if (pattern[0] == '\0')
+		return not_allowed(ld, setting_find("include"), pattern);
+	if (ld->included)
+		return wrong(ld, &ld->at, "include: must be in the main file, "
+		    "not in an included one");
+	strlcpy(dir, at.file, sizeof(dir));
+	n = pattern[0] == '/' ?
+	    snprintf(path, sizeof(path), "%s", pattern) :
+	    snprintf(path, sizeof(path), "%s/%s", dirname(dir), pattern);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return not_allowed(ld, setting_find("include"), pattern);
+	ld->included = true;
+	rv = include_files(ld, path);
+	ld->included = false;
+	ld->section = section;
+	if (rv == 0)
+		ld->at = at;
+	return rv;
+}
+
+/* Whether the line has a value, and not more than one. */
+static int
+check_words(struct loader *ld, const struct setting *row,
+    const struct parse *p)
+{
+	const int most = row->type == TYPE_LISTEN ? 4 : 2;
+	char buf[SHOWN];
+
+	if (p->nwords < 2)
+		return not_allowed(ld, row, "");
+	if (p->nwords > most)
+		return wrong(ld, &ld->at, "%s: %s is too much: must be one "
+		    "value, in double quotes if it has blanks", row->name,
+		    shown(buf, p->word[most]));
+	return 0;
+}
+
+/* Whether a line may stand here, and for the first time. */
+static int
+check_place(struct loader *ld, const struct setting *row)
+{
+	struct where *seen = &ld->section->seen[row - settings];
+	const bool before = ld->section == &ld->first;
+	char first[PLACE];
+
+	if (row->scope == SCOPE_ANY)
+		return 0;
+	if (row->type == TYPE_LISTEN)
+		return !before ? 0 : wrong(ld, &ld->at,
+		    "listen: must come after a service line");
+	if (before ? !TAILQ_EMPTY(&ld->sections) : row->scope == SCOPE_GLOBAL)
+		return wrong(ld, &ld->at, "%s: must come before the first "
+		    "service line", row->name);
+	if (seen->file != NULL)
+		return wrong(ld, &ld->at, "%s: must be there once; the first "
+		    "is at %s", row->name, place(first, seen));
+	*seen = ld->at;
+	return 0;
+}
+
+static int
+apply(struct loader *ld, const struct parse *p)
+{
+	const struct setting *row = setting_find(p->word[0]);
+
+	if (row == NULL)
+		return unknown(ld, p->word[0]);
+	if (check_words(ld, row, p) == -1 || check_place(ld, row) == -1)
+		return -1;
+	if (row->type == TYPE_SERVICE)
+		return open_section(ld, p->word[1]);
+	if (row->type == TYPE_INCLUDE)
+		return include(ld, p->word[1]);
+	if (row->type == TYPE_LISTEN)
+		return add_listen(ld, ld->section->service, p->word + 1,
+		    p->nwords - 1);
+	if (row->scope == SCOPE_GLOBAL)
+		return assign(ld, row, ld->conf, p->word[1]);
+	return assign(ld, row, ld->section->service, p->word[1]);
+}
+
+static int
+load_text(struct loader *ld, const char *text, size_t size)
+{
+	const char *why;
+	struct parse p;
+	int rv;
+
+	parse_start(&p, text, size);
+	while ((rv = parse_next(&p, &why)) == 1) {
+		ld->at.line = p.line;
+		if (apply(ld, &p) == -1)
+			return -1;
+	}
+	ld->at.line = p.line;
+	return rv == -1 ? wrong(ld, &ld->at, "%s", why) : 0;
+}
+
+static int
+load_file(struct loader *ld, const char *path)
+{
+	struct name *name;
+	const char *why;
+	char buf[SHOWN], *text;
+	size_t size;
+	int rv;
+
+	if ((text = parse_file(path, &size, &why)) == NULL) {
+		if (ld->included)
+			return wrong(ld, &ld->at, "include %s: %s",
+			    shown(buf, path), why);
+		return wrong(ld, &(struct where){ path, 0 }, "%s", why);
+	}
+	if ((name = malloc(sizeof(*name) + strlen(path) + 1)) == NULL) {
+		free(text);
+		return out_of_memory(ld);
+	}
+	memcpy(name->text, path, strlen(path) + 1);
+	SLIST_INSERT_HEAD(&ld->names, name, entry);
+	ld->at = (struct where){ name->text, 0 };
+	rv = load_text(ld, text, size);
+	free(text);
+	if (!ld->included)
+		ld->file.file = name->text;
+	return rv;
+}
+
+/* One -o: replaces what the file says, in every service. */
+static int
+override(struct loader *ld, const struct parse *p)
+{
+	const struct setting *row = setting_find(p->word[0]);
+	struct section *section;
+
+	if (row == NULL)
+		return unknown(ld, p->word[0]);
+	if (row->scope == SCOPE_ANY || row->type == TYPE_LISTEN)
+		return wrong(ld, &ld->at, "%s: must be in the file%s",
+		    row->name, row->type == TYPE_LISTEN ? ", or -l" : "");
+	if (check_words(ld, row, p) == -1)
+		return -1;
+	if (row->scope == SCOPE_GLOBAL)
+		return assign(ld, row, ld->conf, p->word[1]);
+	TAILQ_FOREACH(section, &ld->sections, entry) {
+		section->seen[row - settings] = ld->at;
+		if (assign(ld, row, section->service, p->word[1]) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+load_overrides(struct loader *ld, char *const *text)
+{
+	const char *why;
+	struct parse p;
+	int rv;
+
+	ld->at = (struct where){ "-o", 0 };
+	for (; text != NULL && *text != NULL; text++) {
+		parse_start(&p, *text, strlen(*text));
+		while ((rv = parse_next(&p, &why)) == 1)
+			if (override(ld, &p) == -1)
+				return -1;
+		if (rv == -1)
+			return wrong(ld, &ld->at, "%s", why);
+	}
+	return 0;
+}
+
+static void
+free_listens(struct conf_service *service)
+{
+	struct conf_listen *line;
+
+	while ((line = TAILQ_FIRST(&service->listens)) != NULL) {
+		TAILQ_REMOVE(&service->listens, line, entry);
+		free(line->text);
+		free(line);
+	}
+}
+
+/* All of -l: replaces the listen lines of the one service. */
+static int
+load_listens(struct loader *ld, char *const *text)
+{
+	struct conf_service *service = TAILQ_FIRST(&ld->conf->services);
+	const char *why;
+	struct parse p;
+
+	if (text == NULL || *text == NULL || service == NULL)
+		return 0;
+	ld->at = (struct where){ "-l", 0 };
+	if (TAILQ_NEXT(service, entry) != NULL)
+		return wrong(ld, &ld->at, "%s: there must be one service, or "
+		    "it is not clear which is meant", *text);
+	free_listens(service);
+	for (; *text != NULL; text++) {
+		parse_start(&p, *text, strlen(*text));
+		if (parse_next(&p, &why) != 1)
+			return not_allowed(ld, setting_find("listen"), *text);
+		if (add_listen(ld, service, p.word, p.nwords) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+/* `preforkd greet': a service of that name that runs what it is called. */
+static int
+load_service(struct loader *ld, const char *name)
+{
+	if (name == NULL)
+		return 0;
+	ld->at = (struct where){ "command line", 0 };
+	if (open_section(ld, name) == -1)
+		return -1;
+	return assign(ld, setting_find("run"), ld->section->service, name);
+}
+
+/* Where a section has its value of a setting from. */
+static const struct where *
+origin(const struct loader *ld, const struct section *section,
+    const char *name)
+{
+	const size_t i = (size_t)(setting_find(name) - settings);
+
+	if (section->seen[i].file != NULL)
+		return &section->seen[i];
+	if (ld->first.seen[i].file != NULL)
+		return &ld->first.seen[i];
+	return &section->at;
+}
+
+static int
+check_service(struct loader *ld, const struct section *section)
+{
+	const struct conf_service *service = section->service;
+	const struct conf_listen *line;
+	int sockets = 0;
+
+	TAILQ_FOREACH(line, &service->listens, entry)
+		sockets += line->naddress;
+	if (sockets == 0)
+		return wrong(ld, &section->at, "service %s: no address: must "
+		    "have a listen line, or -l", service->name);
+	if (service->run == NULL)
+		return wrong(ld, &section->at, "service %s: nothing to serve: "
+		    "must have a run line", service->name);
+	if (service->workers_min > service->workers_max)
+		return wrong(ld, origin(ld, section, "workers-min"),
+		    "service %s: workers-min %d: must be at most workers-max, "
+		    "%d", service->name, service->workers_min,
+		    service->workers_max);
+	if (sockets > service->workers_max)
+		return wrong(ld, origin(ld, section, "workers-max"),
+		    "service %s: workers-max %d: must be at least its number "
+		    "of listening sockets, %d", service->name,
+		    service->workers_max, sockets);
+	return 0;
+}
+
+static int
+check(struct loader *ld)
+{
+	const struct section *section;
+	long long slots = 0;
+
+	if (TAILQ_EMPTY(&ld->sections))
+		return wrong(ld, &ld->file, "no service: must have a service "
+		    "line, a listen line and a run line");
+	TAILQ_FOREACH(section, &ld->sections, entry) {
+		if (check_service(ld, section) == -1)
+			return -1;
+		slots += section->service->workers_max;
+		slots += conf_surge(section->service);
+		if (slots > CONF_SLOTS_MAX)
+			return wrong(ld, origin(ld, section, "workers-max"),
+			    "service %s: workers-max and workers-surge of all "
+			    "services so far make %lld: must be at most %d",
+			    section->service->name, slots, CONF_SLOTS_MAX);
+	}
+	return 0;
+}
+
+static int
+load_defaults(struct loader *ld, bool foreground)
+{
+	size_t i;
+
+	for (i = 0; i < SETTINGS; i++)
+		if (settings[i].fallback != NULL && assign(ld, &settings[i],
+		    settings[i].scope == SCOPE_GLOBAL ? (void *)ld->conf :
+		    &ld->defaults, settings[i].fallback) == -1)
+			return -1;
+	ld->defaults.workers_surge = -1;
+	if (foreground)
+		ld->defaults.log_connections = CONF_CONNECTIONS_BOTH;
+	return 0;
+}
+
+static int
+start(struct loader *ld, bool foreground, char error[CONF_ERROR_MAX])
+{
+	memset(ld, 0, sizeof(*ld));
+	ld->error = error;
+	ld->at.file = ld->file.file = "command line";
+	TAILQ_INIT(&ld->sections);
+	SLIST_INIT(&ld->names);
+	ld->first.service = &ld->defaults;
+	ld->section = &ld->first;
+	if ((ld->conf = calloc(1, sizeof(*ld->conf))) == NULL)
+		return out_of_memory(ld);
+	TAILQ_INIT(&ld->conf->services);
+	return load_defaults(ld, foreground);
+}
+
+static struct conf *
+finish(struct loader *ld, int rv)
+{
+	struct section *section;
+	struct name *name;
+
+	while ((section = TAILQ_FIRST(&ld->sections)) != NULL) {
+		TAILQ_REMOVE(&ld->sections, section, entry);
+		free(section);
+	}
+	while ((name = SLIST_FIRST(&ld->names)) != NULL) {
+		SLIST_REMOVE_HEAD(&ld->names, entry);
+		free(name);
+	}
+	if (rv == 0)
+		return ld->conf;
+	conf_free(ld->conf);
+	return NULL;
+}
+
+struct conf *
+conf_load(const struct conf_source *source, char error[CONF_ERROR_MAX])
+{
+	struct loader ld;
+
+	if (start(&ld, source->foreground, error) == -1 ||
+	    (source->path != NULL && load_file(&ld, source->path) == -1) ||
+	    load_service(&ld, source->service) == -1 ||
+	    load_listens(&ld, source->listens) == -1 ||
+	    load_overrides(&ld, source->overrides) == -1)
+		return finish(&ld, -1);
+	return finish(&ld, check(&ld));
+}
+
+struct conf *
+conf_load_text(const char *name, const char *text, size_t size,
+    char error[CONF_ERROR_MAX])
+{
+	struct loader ld;
+
+	if (start(&ld, false, error) == -1)
+		return finish(&ld, -1);
+	ld.at.file = ld.file.file = name;
+	ld.included = true;
+	if (load_text(&ld, text, size) == -1)
+		return finish(&ld, -1);
+	return finish(&ld, check(&ld));
+}
+
+void
+conf_free(struct conf *conf)
+{
+	struct conf_service *service;
+
+	if (conf == NULL)
+		return;
+	while ((service = TAILQ_FIRST(&conf->services)) != NULL) {
+		TAILQ_REMOVE(&conf->services, service, entry);
+		free_listens(service);
+		free(service->name);
+		free(service);
+	}
+	free(conf->status_file);
+	free(conf);
+}
+
+static void
+put_service(FILE *out, const struct conf_service *service)
+{
+	struct conf_service resolved = *service;
+	const struct conf_listen *line;
+	const struct setting *row;
+
+	resolved.workers_surge = conf_surge(service);
+	fprintf(out, "\nservice %s\n", service->name);
+	TAILQ_FOREACH(line, &service->listens, entry) {
+		fputs("\tlisten ", out);
+		setting_put_listen(out, line);
+		fputc('\n', out);
+	}
+	for (row = settings; row < settings + SETTINGS; row++) {
+		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
+			continue;
+		fprintf(out, "\t%s ", row->name);
+		setting_put(out, row, &resolved);
+		fputc('\n', out);
+	}
+}
+
+void
+conf_dump(const struct conf *conf, FILE *out)
+{
+	const struct conf_service *service;
+	const struct setting *row;
+
+	for (row = settings; row < settings + SETTINGS; row++) {
+		if (row->scope != SCOPE_GLOBAL || !setting_is_set(row, conf))
+			continue;
+		fprintf(out, "%s ", row->name);
+		setting_put(out, row, conf);
+		fputc('\n', out);
+	}
+	TAILQ_FOREACH(service, &conf->services, entry)
+		put_service(out, service);
+}
+
+/* The value of a global setting as text, to be freed; NULL: out of memory. */
+static char *
+value(const struct setting *row, const struct conf *conf)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out;
+
+	if ((out = open_memstream(&text, &size)) == NULL)
+		return NULL;
+	setting_put(out, row, conf);
+	fclose(out);
+	return text;
+}
+
+static bool
+same_value(const struct setting *row, const struct conf *from,
+    const struct conf *to)
+{
+	char *a = value(row, from), *b = value(row, to);
+	const bool same = a != NULL && b != NULL && strcmp(a, b) == 0;
+
+	free(a);
+	free(b);
+	return same;
+}
+
+/* A socket that stays keeps the mode and the owner it was created with. */
+static bool
+same_file(const struct conf_service *from, const struct conf_service *to,
+    char error[CONF_ERROR_MAX])
+{
+	const struct conf_listen *a, *b;
+
+	TAILQ_FOREACH(a, &from->listens, entry) {
+		TAILQ_FOREACH(b, &to->listens, entry) {
+			if (strcmp(a->text, b->text) != 0 ||
+			    (a->mode == b->mode && a->uid == b->uid &&
+			    a->gid == b->gid))
+				continue;
+			snprintf(error, CONF_ERROR_MAX, "listen %s: a new mode "
+			    "or owner needs a restart", a->text);
+			return false;
+		}
+	}
+	return true;
+}
+
+bool
+conf_reloadable(const struct conf *from, const struct conf *to,
+    char error[CONF_ERROR_MAX])
+{
+	const struct conf_service *a, *b;
+	const struct setting *row;
+
+	for (row = settings; row < settings + SETTINGS; row++) {
+		if (row->reload || same_value(row, from, to))
+			continue;
+		snprintf(error, CONF_ERROR_MAX, "%s: a new value needs a "
+		    "restart", row->name);
+		return false;
+	}
+	TAILQ_FOREACH(a, &from->services, entry)
+		TAILQ_FOREACH(b, &to->services, entry)
+			if (strcmp(a->name, b->name) == 0 &&
+			    !same_file(a, b, error))
+				return false;
+	return true;
+}
+
+int
+conf_surge(const struct conf_service *service)
+{
+	return service->workers_surge == -1 ? service->workers_max :
+	    service->workers_surge;
+}
+
+int
+conf_slots(const struct conf *conf)
+{
+	const struct conf_service *service;
+	int slots = 0;
+
+	TAILQ_FOREACH(service, &conf->services, entry)
+		slots += service->workers_max + conf_surge(service);
+	return slots;
+}

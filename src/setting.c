@@ -1,0 +1,434 @@
+/*
+ * setting.c: the table of settings, and one value of it.
+ *
+ * One row is the whole truth about a setting: parser, ranges, defaults, dump,
+ * reload comparison and the test of manual page and sample file all read it.
+ * A new setting is a row here and a field in preforkd.h, of the C type that
+ * its setting_type names.  It may call parse.c and address.c; it knows no
+ * file, no line and no section, which are conf.c's.  The owner of a Unix socket
+ * is looked up, which can hang in a name service: so the master loads only the
+ * dump of a check child, where owners are numbers.
+ *
+ * The order of the rows is the order of a dump.
+ */
+
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "preforkd.h"
+
+#define OWNER_MAX	80			/* USER:GROUP */
+#define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
+
+static const char *const type_names[] = { "number", "number", "duration",
+    "word", "path", "word", "address", "name", "pattern" };
+static const char *const scope_names[] = { "any", "global", "service" };
+
+/* In the order of enum log_level and of enum conf_connections. */
+static const char *const levels[] = { "alert", "error", "warning", "notice",
+    "info", "debug", NULL };
+static const char *const connections[] = { "no", "end", "both", NULL };
+
+#define NOWHERE		SCOPE_ANY, 0
+#define GLOBAL(field)	SCOPE_GLOBAL, offsetof(struct conf, field)
+#define SERVICE(field)	SCOPE_SERVICE, offsetof(struct conf_service, field)
+
+/*
+ * backlog: what Linux allows unless told otherwise (net.core.somaxconn), so
+ * that a burst waits in the queue instead of for a SYN's retransmission.
+ * workers-idle-time: long enough that a burst a minute finds its workers.
+ */
+const struct setting settings[SETTINGS] = {
+	{ "include", TYPE_INCLUDE, NOWHERE, true, 0, 0, NULL, NULL,
+	    "read these files here, in order; they cannot include others" },
+	{ "status-file", TYPE_PATH, GLOBAL(status_file), false, 0, 0,
+	    NULL, NULL, "where preforkctl finds the status of this server" },
+	{ "log-level", TYPE_CHOICE, GLOBAL(log_level), true, 0, 0,
+	    levels, "info", "the least important messages that are logged" },
+	{ "service", TYPE_SERVICE, NOWHERE, true, 0, 0, NULL, NULL,
+	    "the settings that follow belong to the service of this name" },
+	{ "listen", TYPE_LISTEN, SERVICE(listens), true, 0, 0, NULL,
+	    NULL, "an address to serve; may be repeated" },
+	{ "run", TYPE_RUN, SERVICE(run), true, 0, 0, NULL, NULL,
+	    "the built-in service that talks to the clients" },
+	{ "backlog", TYPE_NUMBER, SERVICE(backlog), true, 1, 65535, NULL,
+	    "4096", "clients that may wait in the queue of a socket" },
+	{ "workers-min", TYPE_NUMBER, SERVICE(workers_min), true, 1,
+	    CONF_SLOTS_MAX, NULL, "1", "never fewer workers than this" },
+	{ "workers-spare", TYPE_NUMBER, SERVICE(workers_spare), true, 1,
+	    CONF_SLOTS_MAX, NULL, "8",
+	    "workers kept idle for each listening socket" },
+	{ "workers-max", TYPE_NUMBER, SERVICE(workers_max), true, 1,
+	    CONF_SLOTS_MAX, NULL, "512", "never more workers than this" },
+	{ "workers-surge", TYPE_NUMBER, SERVICE(workers_surge), true, 0,
+	    CONF_SLOTS_MAX, NULL, NULL,
+	    "more workers during a reload; as many as workers-max unless set" },
+	{ "workers-idle-time", TYPE_DURATION, SERVICE(workers_idle_time),
+	    true, 100, YEAR, NULL, "1m",
+	    "idle workers above workers-spare stay this long" },
+	{ "max-connections-per-worker", TYPE_COUNT, SERVICE(max_connections),
+	    true, 0, INT64_C(1000000000000), NULL, "0",
+	    "a worker is replaced after this many clients; 0: never" },
+	{ "first-byte-timeout", TYPE_DURATION, SERVICE(first_byte_timeout),
+	    true, 0, YEAR, NULL, "0",
+	    "a client must send its first byte within this time; 0: none" },
+	{ "idle-timeout", TYPE_DURATION, SERVICE(idle_timeout), true, 0,
+	    YEAR, NULL, "0",
+	    "a client must send or take a byte within this time; 0: none" },
+	{ "connection-timeout", TYPE_DURATION, SERVICE(connection_timeout),
+	    true, 0, YEAR, NULL, "0",
+	    "a connection must be over within this time; 0: none" },
+	{ "drain-timeout", TYPE_DURATION, SERVICE(drain_timeout), true,
+	    100, YEAR, NULL, "30s",
+	    "clients may finish for this long at a stop or a reload" },
+	{ "log-connections", TYPE_CHOICE, SERVICE(log_connections), true,
+	    0, 0, connections, "no",
+	    "log clients: not, when they have left, or when they come too" }
+};
+
+const struct setting *
+setting_find(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < SETTINGS; i++)
+		if (strcmp(settings[i].name, name) == 0)
+			return &settings[i];
+	return NULL;
+}
+
+#define ROW	64
+
+/* Levenshtein's distance, one row at a time. */
+static size_t
+distance(const char *a, const char *b)
+{
+	const size_t lena = strlen(a), lenb = strlen(b);
+	size_t row[ROW], i, j, diagonal, old;
+
+	if (lena >= ROW || lenb >= ROW)
+		return SIZE_MAX;
+	for (j = 0; j <= lenb; j++)
+		row[j] = j;
+	for (i = 1; i <= lena; i++) {
+		diagonal = row[0];
+		row[0] = i;
+		for (j = 1; j <= lenb; j++) {
+			old = row[j];
+			row[j] = diagonal + (a[i - 1] != b[j - 1]);
+			if (row[j - 1] + 1 < row[j])
+				row[j] = row[j - 1] + 1;
+			if (old + 1 < row[j])
+				row[j] = old + 1;
+			diagonal = old;
+		}
+	}
+	return row[lenb];
+}
+
+const char *
+setting_nearest(const char *name)
+{
+	size_t best = strlen(name) / 2 + 1, d, i;
+	const char *nearest = NULL;
+
+	for (i = 0; i < SETTINGS; i++) {
+		if ((d = distance(name, settings[i].name)) < best) {
+			best = d;
+			nearest = settings[i].name;
+		}
+	}
+	return nearest;
+}
+
+static void
+join(FILE *out, const char *word, bool first)
+{
+	fprintf(out, "%s%s", first ? "" : ", ", word);
+}
+
+/* What is allowed, in words. */
+static void
+put_range(FILE *out, const struct setting *row)
+{
+	char min[24], max[24];
+	int i;
+
+	switch (row->type) {
+	case TYPE_NUMBER:
+	case TYPE_COUNT:
+		fprintf(out, "%lld to %lld", (long long)row->min,
+		    (long long)row->max);
+		break;
+	case TYPE_DURATION:
+		fprintf(out, "%s to %s",
+		    parse_duration_text(row->min, min, sizeof(min)),
+		    parse_duration_text(row->max, max, sizeof(max)));
+		break;
+	case TYPE_CHOICE:
+		fputs("one of ", out);
+		for (i = 0; row->choices[i] != NULL; i++)
+			join(out, row->choices[i], i == 0);
+		break;
+	case TYPE_RUN:
+		fputs("one of ", out);
+		for (i = 0; builtin_services[i] != NULL; i++)
+			join(out, builtin_services[i]->name, i == 0);
+		break;
+	case TYPE_PATH:
+		fputs("an absolute path", out);
+		break;
+	case TYPE_LISTEN:
+		fputs("ADDRESS:PORT, [IPV6]:PORT, *:PORT or unix:/PATH "
+		    "[mode=0666] [owner=USER[:GROUP]]", out);
+		break;
+	case TYPE_SERVICE:
+		fprintf(out, "1 to %d of A-Z a-z 0-9 . _ -", CONF_NAME_MAX);
+		break;
+	case TYPE_INCLUDE:
+		fputs("a file or a glob(7) pattern", out);
+		break;
+	}
+}
+
+char *
+setting_range(const struct setting *row, char *buf, size_t size)
+{
+	FILE *out;
+
+	buf[0] = '\0';
+	if ((out = fmemopen(buf, size, "w")) != NULL) {
+		put_range(out, row);
+		fclose(out);
+	}
+	return buf;
+}
+
+static bool
+set_choice(const struct setting *row, int *field, const char *text)
+{
+	int i;
+
+	for (i = 0; row->choices[i] != NULL; i++) {
+		if (strcmp(row->choices[i], text) == 0) {
+			*field = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+set_run(const struct preforkd_service **field, const char *text)
+{
+	int i;
+
+	for (i = 0; builtin_services[i] != NULL; i++) {
+		if (strcmp(builtin_services[i]->name, text) == 0) {
+			*field = builtin_services[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+set_path(char **field, const char *text)
+{
+	char *copy;
+
+	/* Room for what is appended: `.slots', `.last'. */
+	if (text[0] != '/' || strlen(text) >= PATH_MAX - 32 ||
+	    (copy = strdup(text)) == NULL)
+		return false;
+	free(*field);
+	*field = copy;
+	return true;
+}
+
+bool
+setting_set(const struct setting *row, void *base, const char *text)
+{
+	void *field = (char *)base + row->offset;
+	int64_t n = 0;
+
+	switch (row->type) {
+	case TYPE_NUMBER:
+		if (!parse_number(text, row->min, row->max, &n))
+			return false;
+		*(int *)field = (int)n;
+		return true;
+	case TYPE_COUNT:
+		if (!parse_number(text, row->min, row->max, &n))
+			return false;
+		*(long long *)field = n;
+		return true;
+	case TYPE_DURATION:
+		return parse_duration(text, row->min, row->max, field);
+	case TYPE_CHOICE:
+		return set_choice(row, field, text);
+	case TYPE_PATH:
+		return set_path(field, text);
+	case TYPE_RUN:
+		return set_run(field, text);
+	case TYPE_LISTEN:
+	case TYPE_SERVICE:
+	case TYPE_INCLUDE:
+		break;			/* more than a value */
+	}
+	return false;
+}
+
+static bool
+set_mode(const char *text, mode_t *mode)
+{
+	const size_t len = strlen(text);
+
+	if (len == 0 || len > 4 || strspn(text, "01234567") != len)
+		return false;
+	*mode = (mode_t)strtol(text, NULL, 8);
+	return *mode <= 0777;
+}
+
+/* Numbers first: what a dump holds must not ask a name service. */
+static bool
+set_owner(const char *text, struct conf_listen *line)
+{
+	char user[OWNER_MAX], *group;
+	const struct passwd *pw;
+	const struct group *gr;
+	int64_t id;
+
+	if (strlcpy(user, text, sizeof(user)) >= sizeof(user))
+		return false;
+	if ((group = strchr(user, ':')) != NULL)
+		*group++ = '\0';
+	if (parse_number(user, 0, UINT32_MAX - 1, &id))
+		line->uid = (uid_t)id;
+	else if ((pw = getpwnam(user)) != NULL)
+		line->uid = pw->pw_uid;
+	else
+		return false;
+	if (group == NULL)
+		return true;
+	if (parse_number(group, 0, UINT32_MAX - 1, &id))
+		line->gid = (gid_t)id;
+	else if ((gr = getgrnam(group)) != NULL)
+		line->gid = gr->gr_gid;
+	else
+		return false;
+	return true;
+}
+
+/* One word after an address; returns what is wrong with it, or NULL. */
+static const char *
+listen_option(struct conf_listen *line, const char *word)
+{
+	if (address_path(&line->address[0]) == NULL)
+		return "must be alone: mode and owner are for unix:/PATH";
+	if (strncmp(word, "mode=", 5) == 0)
+		return set_mode(word + 5, &line->mode) ? NULL :
+		    "mode must be 0000 to 0777";
+	if (strncmp(word, "owner=", 6) == 0)
+		return set_owner(word + 6, line) ? NULL :
+		    "owner must be USER or USER:GROUP, names or numbers that "
+		    "this system knows";
+	return "after the address must be mode=MODE, owner=USER[:GROUP] or "
+	    "nothing";
+}
+
+/*
+ * 0666: like a port of the loopback interface, and like systemd's default,
+ * a socket is for all users unless its mode or directory says otherwise.
+ */
+bool
+setting_set_listen(struct conf_listen *line, const char *const *word,
+    int nwords, const char **why)
+{
+	int i;
+
+	line->mode = 0666;
+	line->uid = (uid_t)-1;
+	line->gid = (gid_t)-1;
+	line->naddress = address_parse(word[0], line->address, why);
+	if (line->naddress == -1)
+		return false;
+	for (i = 1; i < nwords; i++)
+		if ((*why = listen_option(line, word[i])) != NULL)
+			return false;
+	return true;
+}
+
+bool
+setting_is_set(const struct setting *row, const void *base)
+{
+	return row->type != TYPE_PATH ||
+	    *(char *const *)((const char *)base + row->offset) != NULL;
+}
+
+void
+setting_put(FILE *out, const struct setting *row, const void *base)
+{
+	const void *field = (const char *)base + row->offset;
+	const struct preforkd_service *run;
+	char buf[24];
+
+	if (!setting_is_set(row, base))
+		return;
+	switch (row->type) {
+	case TYPE_NUMBER:
+		fprintf(out, "%d", *(const int *)field);
+		break;
+	case TYPE_COUNT:
+		fprintf(out, "%lld", *(const long long *)field);
+		break;
+	case TYPE_DURATION:
+		fputs(parse_duration_text(*(const int64_t *)field, buf,
+		    sizeof(buf)), out);
+		break;
+	case TYPE_CHOICE:
+		fputs(row->choices[*(const int *)field], out);
+		break;
+	case TYPE_PATH:
+		parse_put(out, *(char *const *)field);
+		break;
+	case TYPE_RUN:
+		run = *(const struct preforkd_service *const *)field;
+		fputs(run->name, out);
+		break;
+	case TYPE_LISTEN:
+	case TYPE_SERVICE:
+	case TYPE_INCLUDE:
+		break;
+	}
+}
+
+void
+setting_put_listen(FILE *out, const struct conf_listen *line)
+{
+	parse_put(out, line->text);
+	if (address_path(&line->address[0]) != NULL)
+		fprintf(out, " mode=%04o", (unsigned int)line->mode);
+	if (line->uid != (uid_t)-1)
+		fprintf(out, " owner=%u", (unsigned int)line->uid);
+	if (line->gid != (gid_t)-1)
+		fprintf(out, ":%u", (unsigned int)line->gid);
+}
+
+void
+setting_table(FILE *out)
+{
+	const struct setting *row;
+	char range[256];
+
+	for (row = settings; row < settings + SETTINGS; row++)
+		fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", row->name,
+		    scope_names[row->scope], type_names[row->type],
+		    setting_range(row, range, sizeof(range)),
+		    row->fallback == NULL ? "-" : row->fallback,
+		    row->reload ? "reload" : "restart", row->help);
+}
