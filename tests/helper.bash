@@ -11,9 +11,9 @@
 bats_require_minimum_version 1.7.0
 
 TOP=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
-BUILD=${BUILD:-$TOP}
-SRC=$BUILD/src
-TOOLS=$BUILD/tests/build
+BUILDDIR=${BUILDDIR:-$TOP}
+SRC=$BUILDDIR/src
+TOOLS=$BUILDDIR/tests/build
 PREFORKD=$SRC/preforkd
 PREFORKCTL=$SRC/preforkctl
 FAULTY=$TOOLS/preforkd-faulty
