@@ -671,7 +671,8 @@ struct linger_ring {
 void	 linger_end(struct linger_ring *, int fd);
 /*
  * Close those that have ended or are past their time.  Costs nothing while
- * count is 0.  Waits only for a client that it finds sending in bulk.
+ * count is 0, and least before the linger_end() of the next connection.
+ * Waits only for a client that it finds sending in bulk.
  */
 void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
