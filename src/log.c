@@ -210,7 +210,7 @@ line_body(char *text, size_t size, int error, const char *fmt, va_list ap)
 	}
 	if (n > room)
 		n = line_mend(text, room);
-	/* Callers escape what is not theirs; this is for the one that forgot. */
+	/* Callers escape what is not theirs; this is for who forgot. */
 	while ((p = memchr(text, '\n', n)) != NULL)
 		*p = ' ';
 	text[n++] = '\n';

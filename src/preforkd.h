@@ -29,9 +29,9 @@
  */
 enum {
 	FD_LOG = 3,		/* write end of the log pipe, non-blocking */
-	FD_POKE,		/* write end of the wake-up pipe, non-blocking */
+	FD_POKE,		/* write end of the wake-up pipe, likewise */
 	FD_NULL,		/* /dev/null, to pull a listener away with */
-	FD_LISTENER,		/* a worker's listening socket; else /dev/null */
+	FD_LISTENER,		/* a worker's listening socket */
 	FD_FIRST_FREE
 };
 
@@ -118,7 +118,7 @@ void	 parse_put(FILE *, const char *word);
 /* One `listen' line. */
 struct conf_listen {
 	TAILQ_ENTRY(conf_listen) entry;
-	char		*text;		/* as written: names it across reloads */
+	char		*text;		/* as written: its name in reloads */
 	struct address	 address[2];	/* what it means */
 	int		 naddress;
 	mode_t		 mode;		/* Unix socket: permissions */
@@ -192,7 +192,7 @@ void	 conf_dump(const struct conf *, FILE *);
  */
 bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 	    char error[CONF_ERROR_MAX]);
-/* The number of slots the scoreboard needs for it: max + surge, all services. */
+/* The slots the scoreboard needs for it: max + surge, all services. */
 int	 conf_slots(const struct conf *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
@@ -277,7 +277,7 @@ enum listener_state {
 struct listener {
 	TAILQ_ENTRY(listener) entry;
 	char		*service;	/* name of the service and ... */
-	char		*text;		/* ... line it belongs to, for reloads */
+	char		*text;		/* ... line, for reloads */
 	int		 part;		/* which address of that line: 0, 1 */
 	int		 fd;		/* close-on-exec, blocking */
 	struct address	 address;	/* as bound: port 0 resolved */
@@ -558,7 +558,7 @@ struct pool_counts {		/* of one listening socket */
 	int	busy;
 	int	draining;	/* told to leave, still there */
 	int	queued;		/* clients waiting in the queue */
-	int	least_idle;	/* over the last workers-idle-time; -1: unknown */
+	int	least_idle;	/* over workers-idle-time; -1: unknown */
 };
 
 struct pool_limits {
@@ -793,7 +793,7 @@ struct master {
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
 	struct reload	 reload;
-	TAILQ_HEAD(generations, generation) generations;	/* newest first */
+	TAILQ_HEAD(generations, generation) generations; /* newest first */
 	TAILQ_HEAD(, pool) pools;
 	TAILQ_HEAD(, listener) listeners;
 };

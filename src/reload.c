@@ -43,8 +43,8 @@ static void
 refuse(struct master *m, const char *why)
 {
 	log_errorx("reload failed, everything stays as it was: %s", why);
-	end_check(&m->reload);
 	status_reload(m, RELOAD_FAILED, why);
+	end_check(&m->reload);
 }
 
 /* In the check child: the settings, or the error, to the pipe. */

@@ -264,6 +264,15 @@ record_death(struct master *m, int n, int wait_status)
 	throttle(m, service);
 }
 
+/* A leaving that is no death: as asked, or all at once at an end. */
+static bool
+in_order(const struct master *m, const struct child *c, int wait_status)
+{
+	if (WIFEXITED(wait_status))
+		return WEXITSTATUS(wait_status) == WORKER_LEFT;
+	return m->state == MASTER_KILLING && c->state == CHILD_KILLED;
+}
+
 static void
 bury(struct master *m, int n, int wait_status)
 {
@@ -274,7 +283,7 @@ bury(struct master *m, int n, int wait_status)
 
 	if (served > c->served)
 		spawn_succeeded(p->service);
-	if (WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == WORKER_LEFT)
+	if (in_order(m, c, wait_status))
 		log_debug("worker left pid=%ld slot=%d service=%s served=%llu",
 		    (long)m->pid[n], n, p->service->conf->name,
 		    (unsigned long long)served);

@@ -1,11 +1,18 @@
 # 40-pool.bats: growth, retirement, recycling, throttle, and the death of
 # workers (rows A of the fault matrix).
 
+# shellcheck disable=SC2034  # what the helper reads
+
 load helper
 
 # storm ARG...: the load client against the server, its line in $D/storm.
 storm() { "$TOOLS/storm" "$@" "$ADDRESS" > "$D/storm" 2>> "$D/storm.err"; }
 stormed() { sed -nE "s/.*\\b$1=([0-9]+).*/\\1/p" "$D/storm"; }
+
+accepted_more_than() {
+	[ "$(status | awk '/^greet/ {print $2}')" -gt "$1" ]
+}
+greeted_again() { [ -n "$(ask x)" ]; }
 
 storm_for() {
 	storm -t "$1" -c 16 -u 3>&- &
@@ -104,7 +111,7 @@ asleep() {
 @test "A01 an idle worker killed under load is replaced, one client lost at most" {
 	start_fixed 8 -o 'log-connections no' greet
 	storm_for 3
-	wait_for eval '[ "$(status | awk "/^greet/ {print \$2}")" -gt 1000 ]'
+	wait_for accepted_more_than 1000
 	kill -9 "$(one_worker)"
 	wait_for logged 'worker died .*SIGKILL'
 	wait_for has_workers 8
@@ -133,7 +140,7 @@ asleep() {
 	start_fixed 1 command
 	for s in SEGV ABRT BUS; do
 		ask nothing > "$D/reply"
-		grep -q done "$D/reply"
+		grep -q "done" "$D/reply"
 		ask "signal $(kill -l $s)" > "$D/reply"
 		wait_for logged "worker died .*served=1 .*how=\"SIG$s.*core="
 		wait_for has_workers 1
@@ -193,7 +200,7 @@ asleep() {
 	status | awk '/^abort/ && $7 >= 1 { found = 1 } END { exit !found }'
 	rm "$FAULT_FILE"
 	wait_for has_workers 1
-	wait_for eval '[ "$(ask x)" != "" ]'
+	wait_for greeted_again
 	wait_for logged 'no longer throttled'
 	wait_for has_workers 4
 }
@@ -259,7 +266,7 @@ asleep() {
 	for code in 0 1 90 91 92 93 94 111 255; do
 		[[ $(ask hello) == *done* ]]
 		ask "exit $code" > /dev/null
-		[ "$code" = 90 ] || wait_for logged "how=\"exit $code[\" ]"
+		[ "$code" = 90 ] || wait_for logged "how=\"exit ${code}[\" ]"
 		wait_for has_workers 1
 	done
 	not logged 'one at a time'
