@@ -204,11 +204,7 @@ line_end(char *text, size_t size, int len, int error)
 		    strerror(error));
 	if (n > room)
 		n = line_mend(text, room);
-<<<<<<< HEAD
-	/* Callers escape what is not theirs; this is for who forgot. */
-=======
 	/* Callers escape what is not theirs; this is for one that forgot. */
->>>>>>> logger
 	while ((p = memchr(text, '\n', n)) != NULL)
 		*p = ' ';
 	text[n++] = '\n';
