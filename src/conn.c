@@ -59,7 +59,7 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	c->peer = *peer;
 	c->local_known = false;
 	c->peer_text[0] = c->local_text[0] = '\0';
-	c->started = clock_ms();
+	c->started = clock_now();
 	c->first_byte_at = c->total_at = 0;
 	if (conf->first_byte_timeout != 0)
 		c->first_byte_at = c->started + conf->first_byte_timeout;
@@ -103,7 +103,7 @@ wait_begin(struct conn *c, struct wait *w, short events)
 	w->until = 0;
 	if (c->total_at == 0 && c->idle_timeout == 0 && c->first_byte_at == 0)
 		return 0;
-	now = clock_ms();
+	now = clock_now();
 	if (c->total_at != 0 && now > c->total_at)
 		return timed_out(c, CONN_TOTAL_TIMEOUT);
 	if (events == POLLIN)
@@ -124,7 +124,7 @@ wait_ready(struct conn *c, const struct wait *w)
 
 	for (;;) {
 		if (w->until != 0) {
-			left = w->until - clock_ms() + 1;
+			left = w->until - clock_now() + 1;
 			if (left <= 0)
 				return timed_out(c, w->late);
 			if (left > INT_MAX)
