@@ -170,6 +170,13 @@ spawn_kill(struct master *m, int slot)
 }
 
 void
+spawn_nudge(struct master *m, int slot)
+{
+	signal_child(m, slot, SIGVTALRM);
+	m->child[slot].nudged = m->now;
+}
+
+void
 spawn_succeeded(struct service *service)
 {
 	service->early_deaths = 0;
