@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preforkd.h"
 
@@ -561,17 +562,38 @@ check_service(struct loader *ld, const struct section *section)
 	return 0;
 }
 
+/* Root does not serve unless told to. */
+static int
+settle_user(struct loader *ld, struct section *section)
+{
+	const struct setting *row = setting_find("user");
+	struct conf_service *service = section->service;
+
+	if (geteuid() == 0 && !service->user.set &&
+	    !setting_set(row, service, CONF_DEFAULT_USER)) {
+		service->user_is_nobody = true;
+		if (!setting_set(row, service, "nobody"))
+			return wrong(ld, &section->at, "service %s: no user "
+			    CONF_DEFAULT_USER " and no nobody: must have a "
+			    "user line", service->name);
+	}
+	if (service->group != -1)
+		service->user.gid = (gid_t)service->group;
+	return 0;
+}
+
 static int
 check(struct loader *ld)
 {
-	const struct section *section;
+	struct section *section;
 	long long slots = 0;
 
 	if (TAILQ_EMPTY(&ld->sections))
 		return wrong(ld, &ld->file, "no service: must have a service "
 		    "line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
-		if (check_service(ld, section) == -1)
+		if (check_service(ld, section) == -1 ||
+		    settle_user(ld, section) == -1)
 			return -1;
 		slots += section->service->workers_max;
 		slots += conf_surge(section->service);
@@ -595,6 +617,9 @@ load_defaults(struct loader *ld, bool foreground)
 		    &ld->defaults, settings[i].fallback) == -1)
 			return -1;
 	ld->defaults.workers_surge = -1;
+	ld->defaults.group = -1;
+	for (i = 0; i < CONF_LIMITS; i++)
+		ld->defaults.limit[i] = -1;
 	if (foreground)
 		ld->defaults.log_connections = CONF_CONNECTIONS_BOTH;
 	return 0;
@@ -679,6 +704,7 @@ conf_free(struct conf *conf)
 		free(service);
 	}
 	free(conf->status_file);
+	free(conf->pidfile);
 	free(conf);
 }
 
@@ -698,6 +724,8 @@ put_service(FILE *out, const struct conf_service *service)
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
 		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
+			continue;
+		if (!setting_is_set(row, &resolved))
 			continue;
 		fprintf(out, "\t%s ", row->name);
 		setting_put(out, row, &resolved);

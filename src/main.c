@@ -7,13 +7,16 @@
  */
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -91,6 +94,22 @@ apply_option(struct options *o, int option)
 	}
 }
 
+/* A reload reads the same file, wherever the server has gone since. */
+static const char *
+absolute(const char *path)
+{
+	static char buf[PATH_MAX];
+	size_t len;
+
+	if (getcwd(buf, sizeof(buf)) == NULL)
+		fatal("getcwd");
+	len = strlen(buf);
+	if ((size_t)snprintf(buf + len, sizeof(buf) - len, "/%s", path) >=
+	    sizeof(buf) - len)
+		fatalx("%s: the path is too long", path);
+	return buf;
+}
+
 static void
 parse_options(struct options *o, int argc, char *argv[])
 {
@@ -111,19 +130,8 @@ parse_options(struct options *o, int argc, char *argv[])
 	o->source.service = argv[optind];
 	if (o->source.path == NULL && o->source.service == NULL)
 		o->source.path = SYSCONFDIR "/preforkd.conf";
-}
-
-/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
-static void
-sane_descriptors(void)
-{
-	int fd;
-
-	do {
-		if ((fd = open("/dev/null", O_RDWR)) == -1)
-			fatal("open /dev/null");
-	} while (fd < FD_LOG);
-	closefrom(FD_LOG);
+	if (o->source.path != NULL && o->source.path[0] != '/')
+		o->source.path = absolute(o->source.path);
 }
 
 /* Reserve the numbers that master and workers share. */
@@ -164,9 +172,9 @@ server_name(const struct conf_source *source, char *buf, size_t size)
 		buf[len - 5] = '\0';
 }
 
-/* Where the status goes unless configured; NULL when there is no place. */
+/* Where the files of a running server go; NULL when there is no place. */
 static char *
-default_status_file(const struct conf_source *source)
+run_file(const struct conf_source *source, const char *suffix)
 {
 	const char *dir = geteuid() == 0 ? RUNSTATEDIR :
 	    getenv("XDG_RUNTIME_DIR");
@@ -175,9 +183,54 @@ default_status_file(const struct conf_source *source)
 	if (dir == NULL || access(dir, W_OK | X_OK) == -1)
 		return NULL;
 	server_name(source, name, sizeof(name));
-	if (asprintf(&path, "%s/preforkd/%s.status", dir, name) == -1)
+	if (asprintf(&path, "%s/preforkd/%s%s", dir, name, suffix) == -1)
 		fatal("asprintf");
 	return path;
+}
+
+/*
+ * A server in the background has a pid file; one that a supervisor watches
+ * has one when told to.
+ */
+static void
+lock_pid_file(const struct conf *conf, const struct conf_source *source)
+{
+	char error[CONF_ERROR_MAX], *path = conf->pidfile, *slash;
+
+	if (path == NULL && source->foreground)
+		return;
+	if (path == NULL) {
+		if ((path = run_file(source, ".pid")) == NULL)
+			fatalx("no place for a pid file: name one by "
+			    "-o 'pidfile PATH'");
+		slash = strrchr(path, '/');
+		*slash = '\0';
+		if (mkdir(path, 0755) == -1 && errno != EEXIST)
+			fatal("mkdir %s", path);
+		*slash = '/';
+	}
+	if (daemon_lock(path, error) == -1)
+		fatalx("%s", error);
+	if (path != conf->pidfile)
+		free(path);
+}
+
+static void
+warn_of_users(const struct conf *conf)
+{
+	const struct conf_service *s;
+
+	TAILQ_FOREACH(s, &conf->services, entry) {
+		if (s->user_is_nobody)
+			log_warnx("no user " CONF_DEFAULT_USER " here, "
+			    "serving as nobody service=%s", s->name);
+		else if (geteuid() == 0 && s->user.uid == 0)
+			log_warnx("serving as root service=%s", s->name);
+		else if (geteuid() != 0 && s->user.set &&
+		    s->user.uid != geteuid())
+			log_warnx("only root can serve as another user: "
+			    "user ignored service=%s", s->name);
+	}
 }
 
 static void
@@ -186,7 +239,7 @@ create_scoreboard(struct master *m, const struct conf *conf)
 	char error[CONF_ERROR_MAX], *path = conf->status_file;
 
 	if (path == NULL)
-		path = default_status_file(m->source);
+		path = run_file(m->source, ".status");
 	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
 		fatalx("%s", error);
 	if (path == NULL)
@@ -238,6 +291,7 @@ prepare(struct master *m, struct conf *conf)
 
 	fixed_descriptors(m);
 	log_set_level((enum log_level)conf->log_level);
+	lock_pid_file(conf, m->source);
 	create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
@@ -247,6 +301,7 @@ prepare(struct master *m, struct conf *conf)
 	if (m->logger == -1)
 		fatal("fork of the logger");
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
+	warn_of_users(conf);
 }
 
 int
@@ -259,7 +314,7 @@ main(int argc, char *argv[])
 	if (argc < 1)
 		usage();
 	parse_options(&options, argc, argv);
-	sane_descriptors();
+	daemon_descriptors();
 	sig_reset();
 	sig_block(NULL);
 	if ((conf = conf_load(&options.source, error)) == NULL) {
@@ -272,10 +327,13 @@ main(int argc, char *argv[])
 		conf_free(conf);
 		return 0;
 	}
-	if (!options.source.foreground) {
-		log_errorx("this version stays in the foreground: use -d");
-		return EX_USAGE;
-	}
+	if (!options.source.foreground)
+		daemon_background();
+	umask(022);
+	tzset();	/* while the file can be read: see chroot */
+	if (chdir("/") == -1)
+		fatal("chdir /");
+	privs_shield(conf->dumpable);
 	master.source = &options.source;
 	master.print_ready = options.print_ready;
 	prepare(&master, conf);

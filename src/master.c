@@ -243,6 +243,14 @@ ready(struct master *m, struct generation *g)
 		log_notice("serving %s service=%s", l->name, l->service);
 	if (m->print_ready)
 		print_addresses(m);
+	if (daemon_write_pid() == -1) {
+		log_error("write of the pid file");
+		daemon_tell("the pid file cannot be written");
+		m->failed = true;
+		stop_at_once(m, "no pid file");
+		return;
+	}
+	daemon_ready();
 }
 
 static void
@@ -254,6 +262,7 @@ not_ready(struct master *m, struct generation *g, const char *why)
 		return;
 	}
 	log_errorx("cannot start: %s", why);
+	daemon_tell(why);
 	m->failed = true;
 	stop_at_once(m, why);
 }
@@ -382,6 +391,7 @@ finish(struct master *m)
 	    (unsigned long long)m->cut,
 	    (unsigned long long)atomic_load(m->board.counter));
 	end_log(m);
+	daemon_remove_pid();
 	return m->failed ? 1 : m->cut > 0 ? 2 : 0;
 }
 

@@ -132,6 +132,20 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+#define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
+#define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
+#define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
+#define CONF_UNLIMITED	INT64_MAX
+
+/* Who serves: numbers, so that the master asks no name service. */
+struct conf_user {
+	bool		 set;
+	uid_t		 uid;
+	gid_t		 gid;
+	int		 ngroups;
+	gid_t		 groups[CONF_GROUPS_MAX];
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -150,10 +164,20 @@ struct conf_service {
 	int64_t		 connection_timeout;
 	int64_t		 drain_timeout;
 	int		 log_connections; /* enum conf_connections */
+	struct conf_user user;
+	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
+	int64_t		 group;		/* -1: the user's */
+	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	int		 new_privileges;
+	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
 
+#define CONF_DEFAULT_USER	"_preforkd"
+
 struct conf {
-	char		*status_file;	/* path; NULL: keep it in memory */
+	char		*status_file;	/* path; NULL: main decides */
+	char		*pidfile;	/* path; NULL: main decides */
+	int		 dumpable;
 	int		 log_level;	/* enum log_level */
 	TAILQ_HEAD(, conf_service) services;
 };
@@ -205,6 +229,10 @@ enum setting_type {
 	TYPE_DURATION,		/* int64_t, milliseconds */
 	TYPE_CHOICE,		/* int, index into choices */
 	TYPE_PATH,		/* char *, absolute; NULL: not set */
+	TYPE_USER,		/* struct conf_user */
+	TYPE_GROUP,		/* int64_t, -1: not set */
+	TYPE_ROOT,		/* char [CONF_ROOT_MAX], absolute */
+	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
 	TYPE_RUN,		/* a built-in service */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -229,7 +257,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	18
+#define SETTINGS	32
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -309,6 +337,32 @@ bool	 listen_quiet(struct listener *, int64_t now);
 bool	 listen_pending(const struct listener *);
 /* Last step: no worker's copy can accept or hold the port; frees it. */
 void	 listen_close(struct listener *);
+
+/* daemon.c: descriptors, background with readiness, pid file */
+
+/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
+void	 daemon_descriptors(void);
+/* Goes on in a child; the caller's process ends when that is ready. */
+void	 daemon_background(void);
+/* It serves: the caller may go, its terminal is let go of. */
+void	 daemon_ready(void);
+/* It will not serve; to the caller, if it waits. */
+void	 daemon_tell(const char *why);
+/*
+ * Lock the pid file, without a pid in it yet.  Returns 0, or -1 with a line in
+ * error, such as `preforkd is running already, pid 123'.
+ */
+int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
+/* 0, or -1 with errno; nothing to do when there is no pid file. */
+int	 daemon_write_pid(void);
+void	 daemon_remove_pid(void);
+
+/* privs.c: the one way down */
+
+/* In the master: not to be chosen when memory runs out, not to be dumped. */
+void	 privs_shield(bool dumpable);
+/* In a worker: become what the service is to run as, or die. */
+void	 privs_drop(const struct conf_service *, bool dumpable);
 
 /* sig.c: the table of signals */
 
@@ -588,6 +642,7 @@ struct worker {
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
 	pid_t		 master;
+	bool		 dumpable;
 };
 
 /* Runs in the new process with all signals blocked; never returns. */

@@ -377,6 +377,7 @@ set_up(struct life *l, const struct worker *w)
 		_exit(WORKER_START_FAILED);
 	}
 	fill_slot(l);
+	privs_drop(w->conf, w->dumpable);
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
 		log_error("prctl PR_SET_PDEATHSIG");
 		_exit(WORKER_START_FAILED);
