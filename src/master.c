@@ -304,24 +304,32 @@ keep_logger(struct master *m)
 		    "had read are lost");
 }
 
+/* One read: honest workers write a byte a pass, a hostile one no end. */
 static void
 empty_poke_pipe(struct master *m)
 {
-	char buf[64];
+	char buf[4096];
 
-	while (read(m->poke_fd, buf, sizeof(buf)) == sizeof(buf))
-		;
+	if (read(m->poke_fd, buf, sizeof(buf)) == -1 && errno != EAGAIN)
+		log_error("read of the wake-up pipe");
 	atomic_store(&m->board.commons->poked, 0);
 }
 
+/*
+ * A descriptor that is ready comes before a signal in ppoll(2), so a pipe that
+ * a worker keeps full would make the master deaf: the second call lets in what
+ * is pending.
+ */
 static void
 wait_for_news(struct master *m)
 {
+	const struct timespec at_once = { 0, 0 };
 	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
 	    { .fd = m->reload.fd, .events = POLLIN } };
 	struct timespec ts, *timeout = NULL;
 	int64_t ms;
 	sigset_t none;
+	int n;
 
 	if (m->wake_at != 0) {
 		ms = m->wake_at - clock_now();
@@ -331,8 +339,10 @@ wait_for_news(struct master *m)
 		timeout = &ts;
 	}
 	sigemptyset(&none);
-	if (ppoll(fds, 2, timeout, &none) == -1 && errno != EINTR)
+	if ((n = ppoll(fds, 2, timeout, &none)) == -1 && errno != EINTR)
 		log_error("ppoll");
+	if (n > 0)
+		ppoll(NULL, 0, &at_once, &none);
 }
 
 static void
