@@ -20,7 +20,6 @@
 
 #include "preforkd.h"
 
-#define LINGER_IDLE	2000
 #define LINGER_TOTAL	30000
 /* A sweep stays with a client of which it found this much. */
 #define LINGER_BULK	4096

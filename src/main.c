@@ -6,7 +6,7 @@
  * not start, 2 stopped with clients cut, 64 usage.
  */
 
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include <errno.h>
@@ -197,16 +197,31 @@ create_scoreboard(struct master *m, const struct conf *conf)
 	status_start(m);
 }
 
+/*
+ * Memory that no child inherits: what the master knows is none of a worker's
+ * business, and a worker born between two of its changes would keep a copy of
+ * the page for itself.
+ */
+static void *
+private_table(size_t n, size_t size)
+{
+	void *p;
+
+	p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, n * size, MADV_DONTFORK) == -1)
+		fatal("mmap of the table of workers");
+	return p;
+}
+
 static void
 allocate(struct master *m)
 {
 	int n = m->board.nslots;
 
-	m->child = calloc((size_t)n, sizeof(*m->child));
-	m->pid = calloc((size_t)n, sizeof(*m->pid));
-	m->unused = calloc((size_t)n, sizeof(*m->unused));
-	if (m->child == NULL || m->pid == NULL || m->unused == NULL)
-		fatal("calloc");
+	m->child = private_table((size_t)n, sizeof(*m->child));
+	m->pid = private_table((size_t)n, sizeof(*m->pid));
+	m->unused = private_table((size_t)n, sizeof(*m->unused));
 	while (n > 0)
 		m->unused[m->nunused++] = --n;
 	m->reload.fd = -1;

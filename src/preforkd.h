@@ -331,16 +331,14 @@ void	 sig_table(FILE *);
 
 /* Master: set by a signal, cleared by whoever acts on it. */
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
-/* Worker: leave after this connection; the master has gone; time to sweep. */
+/* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
-extern volatile sig_atomic_t handler_ticked;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
-void	 handler_tick(int);	/* worker: let accept fail with EINTR */
 void	 handler_nothing(int);
 
 /* scoreboard.c: the shared mappings */
@@ -363,22 +361,24 @@ const char *slot_state_name(uint32_t);	/* "?" for a number out of range */
  * master while no process owns the slot.  `seq' is odd while it changes.
  */
 struct slot {
-	_Alignas(64)
+	_Alignas(64)			/* what the master reads often */
 	_Atomic uint32_t seq;
 	_Atomic uint32_t state;		/* enum slot_state */
 	_Atomic uint32_t epoch;		/* which worker of this slot */
+	_Atomic uint32_t lingering;	/* connections, while idle */
+	_Atomic int64_t	 since;		/* start of the connection, or idling */
+	_Atomic uint64_t client;	/* number of the last client */
+	_Atomic uint64_t served;	/* connections come to an end */
+	_Atomic uint64_t accepted;	/* by this worker */
 	_Atomic uint32_t generation;
 	_Atomic int32_t	 pid;
 	_Atomic uint16_t service;	/* rows of struct status */
 	_Atomic uint16_t listener;
+	_Alignas(64)
 	_Atomic int64_t	 born;
-	_Atomic int64_t	 since;		/* of the connection, or of idling */
-	_Atomic uint64_t accepted;	/* by this worker */
-	_Atomic uint64_t served;	/* of these, come to an end */
 	_Atomic uint64_t bytes_in;
 	_Atomic uint64_t bytes_out;
-	_Atomic uint64_t client;	/* number of the last client */
-	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
+	_Atomic uint64_t peer[2];	/* IPv4 or IPv6 address, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
 };
@@ -648,6 +648,7 @@ void	 conn_open(struct conn *, int fd, const struct address *peer,
 
 /* linger.c: connections that are over but for the client's end */
 
+#define LINGER_IDLE	2000	/* ms without a byte, then it is closed */
 #define LINGER_MAX	16
 
 struct lingering {
@@ -709,6 +710,7 @@ struct child {
 	uint64_t	 served;	/* as last seen */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
+	int64_t		 nudged;	/* last */
 };
 
 /* A service of a generation: its throttle. */
@@ -778,6 +780,7 @@ struct master {
 	int64_t		 wake_at;	/* of the next deadline; 0: none */
 	int64_t		 look_at;	/* of the next look while busy */
 	int		 busy;		/* workers, at the last look */
+	int		 lingering;	/* idle workers that ended clients */
 	uint64_t	 accepted_seen;	/* clients, at the last look */
 	int64_t		 stop_from;	/* while draining */
 	int64_t		 stop_by;	/* while draining; 0: no limit */
@@ -847,6 +850,8 @@ int	 spawn_worker(struct master *, struct pool *);
 /* Tell a worker to leave, or kill it. */
 void	 spawn_retire(struct master *, int slot, int64_t kill_at);
 void	 spawn_kill(struct master *, int slot);
+/* Have an idle worker look after the connections that linger. */
+void	 spawn_nudge(struct master *, int slot);
 /* Reap whoever has died, account, log. */
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */

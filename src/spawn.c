@@ -24,6 +24,14 @@
 
 #include "preforkd.h"
 
+/*
+ * _Fork(3) leaves out the handlers and locks of threads, of which there are
+ * none here; each worker then has four pages fewer of its own.
+ */
+#ifndef HAVE__FORK
+#define _Fork fork
+#endif
+
 #define THROTTLE_AFTER	3		/* early deaths */
 #define THROTTLE_FIRST	100		/* ms */
 #define THROTTLE_LAST	30000
@@ -110,7 +118,7 @@ spawn_worker(struct master *m, struct pool *p)
 	    .slot = &m->board.commons->slot[slot],
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid };
-	if ((pid = fork()) == -1) {
+	if ((pid = _Fork()) == -1) {
 		fork_failed(m, slot);
 		return -1;
 	}
@@ -159,6 +167,13 @@ spawn_kill(struct master *m, int slot)
 	signal_child(m, slot, SIGKILL);
 	m->child[slot].state = CHILD_KILLED;
 	m->child[slot].kill_at = 0;
+}
+
+void
+spawn_nudge(struct master *m, int slot)
+{
+	signal_child(m, slot, SIGVTALRM);
+	m->child[slot].nudged = m->now;
 }
 
 void

@@ -12,6 +12,7 @@ stormed() { sed -nE "s/.*\\b$1=([0-9]+).*/\\1/p" "$D/storm"; }
 accepted_more_than() {
 	[ "$(status | awk '/^greet/ {print $2}')" -gt "$1" ]
 }
+queue_shown() { status | grep -E "^$ADDRESS +greet +$1 "; }
 greeted_again() { [ -n "$(ask x)" ]; }
 
 storm_for() {
@@ -70,8 +71,8 @@ release() {
 	hold_ungreeted 20
 	wait_for slots_are busy 6
 	has_workers 6
-	wait_for logged 'warning: all workers are busy and workers-max is reached .*queued=14'
-	status | grep -E "^$ADDRESS +greet +14 "
+	wait_for logged 'warning: all workers are busy and workers-max is reached .*queued=[0-9]'
+	wait_for queue_shown 14
 	release
 }
 
