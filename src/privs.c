@@ -322,9 +322,12 @@ has_become(const struct conf_user *user)
 	    same_groups(user);
 }
 
+/* Whoever is that user already needs no capability to remain it. */
 static void
 become(const struct conf_user *user)
 {
+	if (has_become(user))
+		return;
 	if (setgroups((size_t)user->ngroups, user->groups) == -1)
 		fatal("setgroups");
 	if (setresgid(user->gid, user->gid, user->gid) == -1)

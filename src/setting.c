@@ -422,10 +422,10 @@ set_limit(const struct setting *row, int64_t *field, const char *text)
 		shift = 10 * (int)(strchr(units, *unit) - units + 1);
 		*unit = '\0';
 	}
-	if (!parse_number(number, row->min, row->max >> shift, field))
+	if (!parse_number(number, 0, row->max >> shift, field))
 		return false;
 	*field <<= shift;
-	return true;
+	return *field >= row->min;
 }
 
 static bool
