@@ -174,7 +174,10 @@ every_line_once() {
 	chmod 775 "$D/w"
 	chgrp 65534 "$D/w"
 	refused "$D/w/l" "directory $D/w: must be writable by root alone"
-	[ -z "$(find "$D/w" -name l)" ]
+	mkdir "$D/safe"
+	ln -s "$D/safe" "$D/w/link"
+	refused "$D/w/link/l" "directory $D/w: must be writable by root alone"
+	[ -z "$(find "$D/w" "$D/safe" -name l)" ]
 	echo theirs > "$FILE"
 	chown 65534 "$FILE"
 	refused "$FILE" "file $FILE: must belong to root or to the user of the server"
@@ -243,6 +246,7 @@ every_line_once() {
 	kill -USR1 "$(logger_pid)"
 	ask y > /dev/null
 	wait_for logged 'info: closed .*first="y'
+	not logged 'log reopened|logger died'
 }
 
 @test "I04 I08 fifty rotations under load: every line whole, and once" {
@@ -376,6 +380,8 @@ every_line_once() {
 	wait_for has "$FILE" 'info: closed .*first="y'
 	[ "$(dropped)" -eq 0 ]
 	has "$FILE" 'info: closed .*first="x'
+	has "$FILE" 'error: log .*: No such file or directory'
+	[ "$(count 'error: the logger died' "$FILE")" -eq 1 ]
 }
 logger_pid_there() { [ -n "$(logger_pid)" ]; }
 
@@ -424,8 +430,26 @@ logger_pid_there() { [ -n "$(logger_pid)" ]; }
 	DEADLINE=5 wait_for has "$D/syslog" 'info: closed .*first="y'
 	[ "$(said_dropped "$D/syslog")" -eq "$(dropped)" ]
 	[ "$(count 'info: closed' "$D/syslog")" -eq 2 ]
-	# As another file with no word between.
-	rm "$D/dev/log"
+}
+
+@test "I02 a syslogd that was restarted misses no line" {
+	own_dev
+	syslogd_begin
+	start_greet -o 'log syslog' -o 'log-connections end'
+	wait_for has "$D/syslog" 'notice: serving'
+	syslogd_end
+	syslogd_begin
+	ask x > /dev/null
+	wait_for has "$D/syslog" 'info: closed .*first="x'
+	[ "$(dropped)" -eq 0 ]
+	syslogd_end
+}
+
+@test "I02 a syslogd that is stuck is left for one that has taken its place" {
+	own_dev
+	syslogd_begin
+	start_greet -o 'log syslog' -o 'log-connections end'
+	wait_for has "$D/syslog" 'notice: serving'
 	kill -STOP "$SYSLOGD"
 	old=$SYSLOGD
 	syslogd_begin
