@@ -378,7 +378,7 @@ struct slot {
 	_Atomic int64_t	 born;
 	_Atomic uint64_t bytes_in;
 	_Atomic uint64_t bytes_out;
-	_Atomic uint64_t peer[2];	/* IPv4 or IPv6 address, network order */
+	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
 };
