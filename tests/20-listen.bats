@@ -103,6 +103,19 @@ as_nobody() {
 	done
 }
 
+@test "a workers-max below all spares is shared out among the sockets" {
+	start -l '*:0' -l "unix:$D/s" -o 'workers-max 7' greet
+	wait_for has_workers 7
+	for address in "${ADDRESSES[@]}"; do
+		[ "$(workers_of "$address")" -ge 2 ]
+	done
+	"$TOOLS/storm" -n 20 -c 5 "127.0.0.1:$PORT"
+	"$TOOLS/storm" -n 20 -c 5 "[::1]:${ADDRESSES[1]##*:}"
+	"$TOOLS/storm" -n 20 -c 5 "unix:$D/s"
+}
+
+workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
+
 @test "*:PORT without IPv6 in the kernel is IPv4 alone, with a line" {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root, for strace to trace setsid'
 	cat > "$D/run" <<-END
