@@ -194,13 +194,16 @@ repair(struct master *m)
 	repair_hints(m);
 }
 
-/* Workers that the service may still have, for this pool. */
+/*
+ * Workers that the service may still have, for this pool.  Others are left
+ * what they begin with, or a start would wait for them in vain; later, one.
+ */
 static int
 room_for(const struct master *m, const struct pool *pool)
 {
 	const struct conf_service *conf = pool->service->conf;
 	const struct pool *p;
-	int here = 0, everywhere = 0, reserved = 0;
+	int here = 0, everywhere = 0, reserved = 0, due;
 
 	TAILQ_FOREACH(p, &m->pools, entry) {
 		if (p->service->index != pool->service->index)
@@ -209,8 +212,9 @@ room_for(const struct master *m, const struct pool *pool)
 		if (p->service != pool->service)
 			continue;
 		here += p->alive - p->counts.draining;
-		if (p != pool && p->alive == 0)
-			reserved++;
+		due = p->service->generation->ready ? 1 : p->first;
+		if (p != pool && p->alive < due)
+			reserved += due - p->alive;
 	}
 	here = conf->workers_max - reserved - here;
 	everywhere = conf->workers_max + conf_surge(conf) - everywhere;

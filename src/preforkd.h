@@ -510,6 +510,8 @@ struct slot_copy {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* A start that went no further: the files are the earlier ones again. */
+void	 scoreboard_discard(const char *path);
 /* Whether the file is in memory alone (tmpfs); warn when it is not. */
 bool	 scoreboard_volatile(const char *path);
 /* In a new worker: give up the writable view of status; 0, or -1 and errno. */
