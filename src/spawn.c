@@ -63,6 +63,7 @@ fork_failed(struct master *m, int slot)
 		log_warn("fork");
 	m->fork_delay = doubled(m->fork_delay, FORK_LAST);
 	m->fork_retry_at = m->now + m->fork_delay;
+	master_wake_at(m, m->fork_retry_at);
 	atomic_store(&m->board.commons->slot[slot].state, SLOT_FREE);
 	m->child[slot].pool = NULL;
 	m->unused[m->nunused++] = slot;
