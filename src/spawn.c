@@ -82,6 +82,7 @@ born(struct master *m, int slot, pid_t pid)
 		service->retry_at = m->now + service->delay;
 	m->pid[slot] = pid;
 	c->state = CHILD_STARTING;
+	c->trial = service->delay != 0;
 	c->kill_at = m->now + START_TIME;
 	c->pool->alive++;
 	c->pool->counts.starting++;
@@ -173,10 +174,12 @@ spawn_succeeded(struct service *service)
 	    service->conf->name);
 }
 
+/* What was started before the throttle says nothing new when it dies. */
 static void
-throttle(struct master *m, struct service *service)
+throttle(struct master *m, struct service *service, const struct child *c)
 {
-	if (++service->early_deaths < THROTTLE_AFTER)
+	if (++service->early_deaths < THROTTLE_AFTER ||
+	    (service->delay != 0 && !c->trial))
 		return;
 	if (service->delay == 0)
 		log_errorx("workers die before they have served anybody, "
@@ -262,7 +265,7 @@ record_death(struct master *m, int n, int wait_status)
 	    d.served > 0 || (c->was_ready && WIFSIGNALED(wait_status) &&
 	    WTERMSIG(wait_status) == SIGKILL))
 		return;
-	throttle(m, service);
+	throttle(m, service, c);
 }
 
 static void

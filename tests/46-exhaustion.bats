@@ -178,7 +178,11 @@ short_of_descriptors() {
 	start -o 'workers-min 16' -o 'workers-max 16' -l 127.0.0.1:0 abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
+	# so that they are replaced together
+	kill -STOP "$M"
 	kill -KILL "${all[@]}"
+	for p in "${all[@]}"; do wait_for gone_or_zombie "$p"; done
+	kill -CONT "$M"
 	wait_for eval '[ "$(count_logged SIGABRT)" -ge 16 ]'
 	rm "$FAULT_FILE"
 	DEADLINE=8 wait_for has_workers 1
