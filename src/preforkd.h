@@ -709,6 +709,7 @@ struct child {
 	struct pool	*pool;
 	uint32_t	 epoch;
 	bool		 was_ready;
+	bool		 trial;		/* started while throttled */
 	int64_t		 born;
 	int64_t		 kill_at;	/* start or drain deadline; 0: none */
 	uint64_t	 served;	/* as last seen */
