@@ -122,8 +122,12 @@ spawn_worker(struct master *m, struct pool *p)
 		fork_failed(m, slot);
 		return -1;
 	}
-	if (pid == 0)
+	if (pid == 0) {
+		/* Of its own generation: the master's changes with a reload. */
+		log_set_level((enum log_level)
+		    p->service->generation->conf->log_level);
 		worker_main(&w);
+	}
 	born(m, slot, pid);
 	return 0;
 }
