@@ -144,6 +144,7 @@ stop_at_once(struct master *m, const char *why)
 		return;
 	log_notice("stopping at once why=\"%s\"", why);
 	m->state = MASTER_KILLING;
+	reload_cancel(m);
 	count_queued(m);
 	for (i = 0; i < m->board.nslots; i++) {
 		if (m->pid[i] == 0)

@@ -769,6 +769,7 @@ struct reload {
 	int		 fd;		/* what it says, or -1 */
 	int		 wait_status;
 	int64_t		 deadline;
+	bool		 late;		/* killed at it */
 	char		*text;		/* the configuration, or its error */
 	size_t		 size;
 };
