@@ -75,7 +75,7 @@ same_workers() {
 	wait_for eval '[ "$(queued)" -eq 4 ]'
 	t=$EPOCHREALTIME
 	storm -n 1 -T 15000 -g
-	took "$t" 500 5000
+	took "$t" 0 5000
 	wait "${pids[@]}"
 	[ "$(cat "$D"/silent.? | grep -c ' lines=3 end=eof ')" -eq 8 ]
 	[ "$(count_logged 'closed .* in=0 .* end=first-byte-timeout ')" -eq 8 ]
