@@ -195,15 +195,24 @@ repair(struct master *m)
 }
 
 /*
- * Workers that the service may still have, for this pool.  Others are left
- * what they begin with, or a start would wait for them in vain; later, one.
+ * Workers that the other pools of its service must leave to this one: what it
+ * begins with, until its generation is ready, then one.
  */
+static int
+claim(const struct pool *p)
+{
+	int due = p->service->generation->ready ? 1 : p->first;
+
+	return p->alive < due ? due - p->alive : 0;
+}
+
+/* Workers that the service may still have, for this pool. */
 static int
 room_for(const struct master *m, const struct pool *pool)
 {
 	const struct conf_service *conf = pool->service->conf;
 	const struct pool *p;
-	int here = 0, everywhere = 0, reserved = 0, due;
+	int here = 0, everywhere = 0, reserved = 0;
 
 	TAILQ_FOREACH(p, &m->pools, entry) {
 		if (p->service->index != pool->service->index)
@@ -212,9 +221,8 @@ room_for(const struct master *m, const struct pool *pool)
 		if (p->service != pool->service)
 			continue;
 		here += p->alive - p->counts.draining;
-		due = p->service->generation->ready ? 1 : p->first;
-		if (p != pool && p->alive < due)
-			reserved += due - p->alive;
+		if (p != pool)
+			reserved += claim(p);
 	}
 	here = conf->workers_max - reserved - here;
 	everywhere = conf->workers_max + conf_surge(conf) - everywhere;
