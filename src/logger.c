@@ -50,7 +50,7 @@ struct repeat {
 
 struct logger {
 	struct sink	 sink;
-	_Atomic unsigned long long *dropped;	/* for the status */
+	struct commons	*commons;		/* for the status */
 	int64_t		 now;
 	unsigned long long lost;	/* not yet said */
 	unsigned long long notice;	/* as out says it, at ... */
@@ -94,7 +94,7 @@ out_lose(struct logger *l, size_t done)
 		l->lost -= l->notice;
 	l->notice = 0;
 	l->lost += lost;
-	atomic_fetch_add_explicit(l->dropped, lost, memory_order_relaxed);
+	atomic_fetch_add(&l->commons->log_dropped, lost);
 	memmove(l->out, p, keep);
 	l->outsize = keep;
 	l->torn = keep > 0;
@@ -318,28 +318,32 @@ forget_torn(struct logger *l)
 	l->torn = false;
 	l->outsize = 0;
 	l->lost++;
-	atomic_fetch_add_explicit(l->dropped, 1, memory_order_relaxed);
+	atomic_fetch_add(&l->commons->log_dropped, 1);
 }
 
-/* What came before the signal goes into the old file, if it takes it. */
+/*
+ * SIGUSR1.  What came before it goes into the old file, if that takes it; what
+ * is no file is as good as reopened.
+ */
 static void
 logger_reopen(struct logger *l)
 {
+	_Atomic uint32_t *outcome = &l->commons->log_reopened;
 	char error[CONF_ERROR_MAX];
 
 	handler_pending[SIGUSR1] = 0;
-	if (l->sink.conf->kind != CONF_LOG_FILE)
-		return;
 	out_flush(l);
-	if (sink_open(&l->sink, error) == 0) {
-		forget_torn(l);
-		logger_say(l, LOG_LEVEL_NOTICE, "log reopened");
-	} else {
+	if (sink_open(&l->sink, error) == -1) {
+		outcome = &l->commons->log_reopen_failed;
 		logger_say(l, LOG_LEVEL_ERROR, "log not reopened, the old file "
 		    "goes on");
 		logger_say(l, LOG_LEVEL_ERROR, error);
+	} else if (l->sink.conf->kind == CONF_LOG_FILE) {
+		forget_torn(l);
+		logger_say(l, LOG_LEVEL_NOTICE, "log reopened");
 	}
 	out_flush(l);
+	atomic_fetch_add(outcome, 1);
 }
 
 /* The one place with signals; like ppoll(2), with milliseconds, -1 for ever. */
@@ -439,11 +443,15 @@ logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 	if (l == NULL)
 		fatal("logger: calloc");
 	l->sink = (struct sink){ .conf = conf, .fd = -1 };
-	l->dropped = &commons->log_dropped;
+	l->commons = commons;
 	if (readfd != STDIN_FILENO &&
 	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
 		fatal("logger: dup3");
 	close(STDOUT_FILENO);
+	/* Nobody is to wait for the end of a standard error that is not used. */
+	if (conf->kind != CONF_LOG_STDERR &&
+	    dup2(FD_NULL, STDERR_FILENO) == -1)
+		fatal("logger: dup2");
 	closefrom(STDERR_FILENO + 1);
 	setproctitle("logger");
 	/* The place to give up privileges; see above what it must keep. */
