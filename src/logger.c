@@ -448,7 +448,7 @@ logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
 		fatal("logger: dup3");
 	close(STDOUT_FILENO);
-	/* Nobody is to wait for the end of a standard error that is not used. */
+	/* Nobody is to wait for the end of one that is not used. */
 	if (conf->kind != CONF_LOG_STDERR &&
 	    dup2(FD_NULL, STDERR_FILENO) == -1)
 		fatal("logger: dup2");
