@@ -453,7 +453,6 @@ test_reopen(void)
 	must(mkdtemp(dir) != NULL, "mkdtemp");
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(old, sizeof(old), "%s/old", dir);
-	must(dup2(open("/dev/null", O_RDWR), FD_NULL) != -1, "dup2");
 	must(logger_pipe(fds) == 0, "logger_pipe");
 	pid = logger_start(fds[0], &conf, commons);
 	WAIT_FOR(access(path, F_OK) == 0);
@@ -576,6 +575,8 @@ main(void)
 	must(commons != MAP_FAILED && text != NULL, "memory");
 	must(regcomp(&grammar, GRAMMAR, REG_EXTENDED | REG_NOSUB) == 0,
 	    "regcomp");
+	/* Before another descriptor has its number. */
+	must(dup2(open("/dev/null", O_RDWR), FD_NULL) != -1, "dup2");
 	window_begin(&window);
 	test_plain();
 	test_prompt();
