@@ -71,6 +71,7 @@ fork_failed(struct master *m, int slot)
 		log_warn("fork");
 	m->fork_delay = doubled(m->fork_delay, FORK_LAST);
 	m->fork_retry_at = m->now + m->fork_delay;
+	master_wake_at(m, m->fork_retry_at);
 	atomic_store(&m->board.commons->slot[slot].state, SLOT_FREE);
 	m->child[slot].pool = NULL;
 	m->unused[m->nunused++] = slot;
@@ -89,6 +90,7 @@ born(struct master *m, int slot, pid_t pid)
 		service->retry_at = m->now + service->delay;
 	m->pid[slot] = pid;
 	c->state = CHILD_STARTING;
+	c->trial = service->delay != 0;
 	c->kill_at = m->now + START_TIME;
 	c->pool->alive++;
 	c->pool->counts.starting++;
@@ -191,10 +193,12 @@ spawn_succeeded(struct service *service)
 	    service->conf->name);
 }
 
+/* What was started before the throttle says nothing new when it dies. */
 static void
-throttle(struct master *m, struct service *service)
+throttle(struct master *m, struct service *service, const struct child *c)
 {
-	if (++service->early_deaths < THROTTLE_AFTER)
+	if (++service->early_deaths < THROTTLE_AFTER ||
+	    (service->delay != 0 && !c->trial))
 		return;
 	if (service->delay == 0)
 		log_errorx("workers die before they have served anybody, "
@@ -280,7 +284,7 @@ record_death(struct master *m, int n, int wait_status)
 	    d.served > 0 || (c->was_ready && WIFSIGNALED(wait_status) &&
 	    WTERMSIG(wait_status) == SIGKILL))
 		return;
-	throttle(m, service);
+	throttle(m, service, c);
 }
 
 /* A leaving that is no death: as asked, or all at once at an end. */

@@ -23,6 +23,7 @@ unit() {
 @test "unit: scoreboard" { unit scoreboard; }
 @test "unit: service" { unit service; }
 @test "unit: snapshot" { unit snapshot; }
+@test "unit: tables" { unit tables; }
 
 @test "every unit program is run above" {
 	for file in "$TOP"/tests/unit/*.c; do
