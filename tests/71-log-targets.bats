@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # 71-log-targets.bats: where the log goes: file, syslogd, standard error; what
 # becomes of lines when these fail, and of the clients meanwhile (nothing).
-# Rows I and C10 of the fault matrix.  What needs no server, a flood of
-# warnings (I09) above all, is in tests/unit/logger.c.
+# Rows I02, I04 to I06, I10, C10 and H08 of the fault matrix; the others, about
+# the lines themselves, are in 70-log.bats.
 
 # shellcheck disable=SC2034  # what the helpers read
 
@@ -251,7 +251,7 @@ every_line_once() {
 	not logged 'log reopened|logger died'
 }
 
-@test "I04 I08 fifty rotations under load: every line whole, and once" {
+@test "I04 fifty rotations under load: every line whole, and once" {
 	start_fixed 8 -o "log file $FILE" -o 'log-connections end' greet
 	storm_begin -t 60 -c 32
 	for ((i = 1; i <= ROTATIONS; i++)); do
@@ -480,74 +480,6 @@ answered() { ask z > /dev/null; has "$D/syslog" 'first="z'; }
 	took "$t" 0 6000
 	kill -CONT "$SYSLOGD"
 	syslogd_end
-}
-
-@test "I03 a standard error that nobody reads costs lines and no client" {
-	LOG=$D/pipe
-	mkfifo "$LOG"
-	exec 9<> "$LOG"
-	start_greet
-	LOG=$D/log
-	storm -n 10000 -c 8
-	stormed_well
-	wait_for some_dropped
-	before=$(cpu "$M" "$(logger_pid)")
-	sleep 1
-	[ $(($(cpu "$M" "$(logger_pid)") - before)) -le 2 ]
-	t=$EPOCHREALTIME
-	stop
-	took "$t" 0 6000
-	exec 9>&-
-}
-
-@test "I03 a standard error whose reader has gone harms nobody" {
-	LOG=$D/pipe
-	mkfifo "$LOG"
-	cat "$LOG" > "$D/log" 3>&- &
-	READER=$!
-	start_greet
-	LOG=$D/log
-	wait_for logged 'notice: serving'
-	kill "$READER"
-	wait "$READER" || true
-	storm -n 500 -c 8
-	stormed_well
-	wait_for some_dropped
-	l=$(logger_pid)
-	[ "$l" -gt 0 ]
-	stop
-}
-
-@test "I07 what clients send is escaped once, and can be told again" {
-	start_file -o 'workers-spare 1' -o 'workers-max 1'
-	cat > "$D/corpus.py" <<-'END'
-		import codecs, re, socket, sys
-		corpus = [b"\r\n x", b"\x1b[31mred", b"\x1b]0;title\x07", b"\x9b1m",
-		    b"\xc2\x9b1m", b"\xff\xfe", b"\xc3(", b"%s%n%d", b"\\x1b",
-		    b'a" b="c', b"\\", b"\0\x01\x7f", b"\xc3\xa9\xe2\x82\xac",
-		    b"\xf0\x9f\x98\x80", b"\xed\xa0\x80", b"\xc0\xaf", b"A" * 65536]
-		if sys.argv[1] == "send":
-		    for text in corpus:
-		        s = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-		        s.sendall(text)
-		        s.shutdown(socket.SHUT_WR)
-		        while s.recv(4096):
-		            pass
-		        s.close()
-		    sys.exit()
-		raw = open(sys.argv[2], "rb").read()
-		raw.decode()
-		assert not re.search(rb"[\0-\t\v-\x1f\x7f]|\xc2[\x80-\x9f]", raw), "raw"
-		got = re.findall(rb'info: closed .*?first="((?:\\.|[^"\\])*)"', raw)
-		got = [codecs.escape_decode(text)[0] for text in got]
-		want = [text[:32] for text in corpus]
-		for pair in zip(got, want):
-		    assert pair[1].startswith(pair[0]) and pair[0], pair
-		assert len(got) == len(want), (len(got), len(want))
-	END
-	python3 "$D/corpus.py" send "$PORT"
-	wait_for has "$FILE" 'first="AAAAAA'
-	python3 "$D/corpus.py" check "$FILE"
 }
 
 @test "I10 a slow disk does not slow the clients" {
