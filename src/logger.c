@@ -50,7 +50,7 @@ struct repeat {
 
 struct logger {
 	struct sink	 sink;
-	_Atomic unsigned long long *dropped;	/* for the status */
+	struct commons	*commons;		/* for the status */
 	int64_t		 now;
 	unsigned long long lost;	/* not yet said */
 	unsigned long long notice;	/* as out says it, at ... */
@@ -94,7 +94,7 @@ out_lose(struct logger *l, size_t done)
 		l->lost -= l->notice;
 	l->notice = 0;
 	l->lost += lost;
-	atomic_fetch_add_explicit(l->dropped, lost, memory_order_relaxed);
+	atomic_fetch_add(&l->commons->log_dropped, lost);
 	memmove(l->out, p, keep);
 	l->outsize = keep;
 	l->torn = keep > 0;
@@ -256,6 +256,28 @@ repeat_key(const char *line, size_t size, size_t *keysize)
 	return key;
 }
 
+/*
+ * What a writer says of its own drops joins ours, or the count would go with
+ * a line that is suppressed.  Each batch has room for one notice.
+ */
+static bool
+drops_join(struct logger *l, const char *key, const char *end)
+{
+	static const char words[] = "log lines dropped count=";
+	const size_t size = sizeof(words) - 1;
+	unsigned long long n = 0;
+	const char *p;
+
+	if ((size_t)(end - key) < size || memcmp(key, words, size) != 0)
+		return false;
+	for (p = key + size; p < end && *p >= '0' && *p <= '9'; p++)
+		n = n * 10 + (unsigned long long)(*p - '0');
+	if (l->notice > 0)
+		out_flush(l);
+	l->lost += n;
+	return true;
+}
+
 static void
 logger_line(struct logger *l, const char *line, size_t size)
 {
@@ -264,6 +286,8 @@ logger_line(struct logger *l, const char *line, size_t size)
 	size_t keysize;
 
 	key = repeat_key(line, size, &keysize);
+	if (key != NULL && drops_join(l, key, line + size))
+		return;
 	if (key != NULL) {
 		r = repeat_find(l, key, keysize);
 		if (r->left == 0) {
@@ -318,28 +342,32 @@ forget_torn(struct logger *l)
 	l->torn = false;
 	l->outsize = 0;
 	l->lost++;
-	atomic_fetch_add_explicit(l->dropped, 1, memory_order_relaxed);
+	atomic_fetch_add(&l->commons->log_dropped, 1);
 }
 
-/* What came before the signal goes into the old file, if it takes it. */
+/*
+ * SIGUSR1.  What came before it goes into the old file, if that takes it; what
+ * is no file is as good as reopened.
+ */
 static void
 logger_reopen(struct logger *l)
 {
+	_Atomic uint32_t *outcome = &l->commons->log_reopened;
 	char error[CONF_ERROR_MAX];
 
 	handler_pending[SIGUSR1] = 0;
-	if (l->sink.conf->kind != CONF_LOG_FILE)
-		return;
 	out_flush(l);
-	if (sink_open(&l->sink, error) == 0) {
-		forget_torn(l);
-		logger_say(l, LOG_LEVEL_NOTICE, "log reopened");
-	} else {
+	if (sink_open(&l->sink, error) == -1) {
+		outcome = &l->commons->log_reopen_failed;
 		logger_say(l, LOG_LEVEL_ERROR, "log not reopened, the old file "
 		    "goes on");
 		logger_say(l, LOG_LEVEL_ERROR, error);
+	} else if (l->sink.conf->kind == CONF_LOG_FILE) {
+		forget_torn(l);
+		logger_say(l, LOG_LEVEL_NOTICE, "log reopened");
 	}
 	out_flush(l);
+	atomic_fetch_add(outcome, 1);
 }
 
 /* The one place with signals; like ppoll(2), with milliseconds, -1 for ever. */
@@ -439,13 +467,16 @@ logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 	if (l == NULL)
 		fatal("logger: calloc");
 	l->sink = (struct sink){ .conf = conf, .fd = -1 };
-	l->dropped = &commons->log_dropped;
+	l->commons = commons;
 	privs_drop_logger(conf->kind == CONF_LOG_FILE);
-	daemon_let_go();
 	if (readfd != STDIN_FILENO &&
 	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
 		fatal("logger: dup3");
 	close(STDOUT_FILENO);
+	/* Nobody is to wait for the end of one that is not used. */
+	if (conf->kind != CONF_LOG_STDERR &&
+	    dup2(FD_NULL, STDERR_FILENO) == -1)
+		fatal("logger: dup2");
 	closefrom(STDERR_FILENO + 1);
 	setproctitle("logger");
 	logger_main(l);

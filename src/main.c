@@ -243,21 +243,23 @@ warn_of_user(const struct conf_service *s)
 		log_warnx("serving in the group of root service=%s", s->name);
 }
 
-static void
+/* Returns the path of the status, to be freed; NULL when it has none. */
+static char *
 create_scoreboard(struct master *m, const struct conf *conf)
 {
-	char error[CONF_ERROR_MAX], *path = conf->status_file;
+	char error[CONF_ERROR_MAX], *path;
 
-	if (path == NULL)
+	if (conf->status_file == NULL)
 		path = run_file(m->source, ".status");
+	else if ((path = strdup(conf->status_file)) == NULL)
+		fatal("strdup");
 	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
 		give_up(error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
-	if (path != conf->status_file)
-		free(path);
 	status_start(m);
+	return path;
 }
 
 /*
@@ -310,17 +312,21 @@ static void
 prepare(struct master *m, struct conf *conf)
 {
 	const struct conf_service *s;
-	char error[CONF_ERROR_MAX];
+	char error[CONF_ERROR_MAX], *path;
 
 	fixed_descriptors(m);
 	log_set_level((enum log_level)conf->log_level);
 	lock_pid_file(conf, m->source);
 	try_log(conf);
-	create_scoreboard(m, conf);
+	path = create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
-	if (reload_generation(m, conf, error) == NULL)
+	if (reload_generation(m, conf, error) == NULL) {
+		if (path != NULL)
+			scoreboard_discard(path);
 		give_up(error);
+	}
+	free(path);
 	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
 	if (m->logger == -1) {
 		snprintf(error, sizeof(error), "fork of the logger: %s",
