@@ -175,7 +175,8 @@ short_of_descriptors() {
 @test "A07 early deaths of workers started together are one step of the back-off, not many" {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
-	start -o 'workers-min 16' -o 'workers-max 16' -l 127.0.0.1:0 abort
+	start -o 'workers-min 16' -o 'workers-max 16' -o 'user root' \
+	    -l 127.0.0.1:0 abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
 	# so that they are replaced together

@@ -345,7 +345,7 @@ start_faulty() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
 	printf '%s\n' 'service abort' 'listen 127.0.0.1:0' 'run abort' \
-	    'workers-spare 2' | conf
+	    'workers-spare 2' 'user root' | conf
 	start_conf
 }
 
