@@ -22,6 +22,7 @@
 #error SYSCONFDIR and RUNSTATEDIR come from config.mk
 #endif
 
+#define SLOTS_LEAST	4096	/* of the scoreboard */
 #define OPTIONS_MAX	64	/* of -l, and of -o */
 
 struct options {
@@ -180,6 +181,17 @@ default_status_file(const struct conf_source *source)
 	return path;
 }
 
+/* Slots, with room for what reloads may add. */
+static int
+room(const struct conf *conf)
+{
+	int need = conf_slots(conf) * 2;
+
+	if (need < SLOTS_LEAST)
+		return SLOTS_LEAST;
+	return need < CONF_SLOTS_MAX ? need : CONF_SLOTS_MAX;
+}
+
 /* Returns the path of the status, to be freed; NULL when it has none. */
 static char *
 create_scoreboard(struct master *m, const struct conf *conf)
@@ -190,7 +202,7 @@ create_scoreboard(struct master *m, const struct conf *conf)
 		path = default_status_file(m->source);
 	else if ((path = strdup(conf->status_file)) == NULL)
 		fatal("strdup");
-	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
+	if (scoreboard_create(&m->board, path, room(conf), error) == -1)
 		fatalx("%s", error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
