@@ -166,39 +166,37 @@ become_busy(struct life *l, const struct conn *c)
 }
 
 /*
- * A Unix client chooses its address: no byte of it may end the word that it
- * is in the log.
+ * A Unix client chooses its address: whatever could end the word that it is in
+ * the log, or start an escape, is shown as a question mark.
  */
 static const char *
-peer_word(const struct conn *c, char *buf, size_t size)
+peer_word(const struct conn *c, char buf[ADDRESS_TEXT])
 {
-	char text[ADDRESS_TEXT], *p;
+	char *p;
 
-	address_text(&c->peer, text, sizeof(text));
-	if (c->peer.ss.ss_family != AF_UNIX)
-		return log_quote(buf, size, text, strlen(text));
-	for (p = text; *p != '\0'; p++)
-		if (*p == ' ')
-			*p = '\n';	/* escaped, as a blank is not */
-	return log_quote(buf, size, text, strlen(text));
+	address_text(&c->peer, buf, ADDRESS_TEXT);
+	for (p = buf; *p != '\0'; p++)
+		if (*p <= ' ' || *p > '~' || strchr("\"\\=", *p) != NULL)
+			*p = '?';
+	return buf;
 }
 
 static void
 log_connected(struct conn *c, const struct conf_service *conf)
 {
-	char peer[ADDRESS_TEXT * 4];
+	char peer[ADDRESS_TEXT];
 
 	if (conf->log_connections != CONF_CONNECTIONS_BOTH)
 		return;
 	log_info("connected %s client=%llu service=%s",
-	    peer_word(c, peer, sizeof(peer)),
+	    peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name);
 }
 
 static void
 log_closed(struct conn *c, const struct conf_service *conf)
 {
-	char peer[ADDRESS_TEXT * 4], first[CONN_FIRST * 4 + 1];
+	char peer[ADDRESS_TEXT], first[CONN_FIRST * 4 + 1];
 	int64_t ms;
 
 	if (conf->log_connections == CONF_CONNECTIONS_NO)
@@ -206,7 +204,7 @@ log_closed(struct conn *c, const struct conf_service *conf)
 	ms = clock_now() - c->started;
 	log_info("closed %s client=%llu service=%s seconds=%lld.%03d in=%llu "
 	    "out=%llu end=%s first=\"%s\"",
-	    peer_word(c, peer, sizeof(peer)),
+	    peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name,
 	    (long long)(ms / 1000), (int)(ms % 1000),
 	    (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out,
