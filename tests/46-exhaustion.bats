@@ -413,7 +413,7 @@ limited() {
 }
 
 @test "J05 SIGTERM at any time of the start ends it in order" {
-	for i in {0..19}; do
+	for i in {0..14}; do
 		start_quietly -o 'workers-spare 4' -l 127.0.0.1:0 greet
 		sleep "$(printf '0.%03d' $((i * 2)))"
 		kill -TERM "$M"
@@ -430,4 +430,38 @@ limited() {
 
 has_temporary_files() {
 	find "$D" -name 'status*.??????' ! -name '*.last' | grep .
+}
+
+@test "J05 SIGTERM at each step of the start ends it in order" {
+	for step in pipe2 fallocate mmap:when=30 flock link rename socket bind \
+	    listen clone:when=1 clone:when=2; do
+		: > "$LOG"
+		start_quietly_under "$step"
+		ended 0
+		grep -q 'SIGTERM' "$D/trace"
+		logged ' notice: stopped '
+		wait_for no_members
+		not has_temporary_files
+	done
+}
+
+# start_quietly_under CALL[:when=N]: SIGTERM comes with that call.
+start_quietly_under() {
+	setsid strace -qq -o "$D/trace" -e "trace=${1%:*}" \
+	    -e "inject=${1%:*}:signal=TERM${1#"${1%:*}"}" "$PREFORKD" -d \
+	    -o 'workers-spare 2' -o "status-file $STATUS" -l 127.0.0.1:0 \
+	    greet 2>> "$LOG" < /dev/null 3>&- &
+	M=$!
+	STARTED+=("$M")
+}
+
+@test "J05 SIGTERM while the workers are starting is not forgotten" {
+	export FAULT_FILE=$D/fault
+	PROGRAM=$FAULTY
+	touch "$FAULT_FILE.slow"
+	start_quietly -l 127.0.0.1:0 -o 'log-level debug' abort
+	wait_for logged ' worker born '
+	kill -TERM "$M"
+	ended 0
+	[ ! -s "$D/addresses" ]
 }
