@@ -57,7 +57,6 @@ struct loader {
 	char		*error;
 };
 
-static int load_text(struct loader *, const char *, size_t);
 static int load_file(struct loader *, const char *);
 
 /* `FILE:LINE', or `FILE' alone. */
@@ -160,7 +159,7 @@ check_listen(struct loader *ld, const struct conf_service *owner,
 	const struct conf_service *service;
 	const struct conf_listen *other;
 	int total = line->naddress;
-	char buf[SHOWN];
+	char buf[SHOWN], first[SHOWN];
 
 	TAILQ_FOREACH(service, &ld->conf->services, entry) {
 		TAILQ_FOREACH(other, &service->listens, entry) {
@@ -173,7 +172,7 @@ check_listen(struct loader *ld, const struct conf_service *owner,
 				return wrong(ld, &ld->at, "listen %s: must be "
 				    "there once; service %s has %s",
 				    shown(buf, line->text), service->name,
-				    other->text);
+				    shown(first, other->text));
 		}
 	}
 	if (total > CONF_LISTENERS_MAX)
@@ -756,6 +755,7 @@ same_file(const struct conf_service *from, const struct conf_service *to,
     char error[CONF_ERROR_MAX])
 {
 	const struct conf_listen *a, *b;
+	char buf[SHOWN];
 
 	TAILQ_FOREACH(a, &from->listens, entry) {
 		TAILQ_FOREACH(b, &to->listens, entry) {
@@ -764,7 +764,7 @@ same_file(const struct conf_service *from, const struct conf_service *to,
 			    a->gid == b->gid))
 				continue;
 			snprintf(error, CONF_ERROR_MAX, "listen %s: a new mode "
-			    "or owner needs a restart", a->text);
+			    "or owner needs a restart", shown(buf, a->text));
 			return false;
 		}
 	}

@@ -149,7 +149,7 @@ wait_again(struct conn *c, const struct wait *w)
 		return 0;
 	case EAGAIN:
 		return wait_ready(c, w);
-	case EPIPE:		/* it finished, and now will not listen either */
+	case EPIPE:		/* it had finished, and now has closed */
 		c->end = CONN_CLIENT_CLOSED;
 		return -1;
 	case ECONNRESET:

@@ -19,7 +19,6 @@
 
 volatile sig_atomic_t handler_pending[NSIG];
 volatile sig_atomic_t handler_retired;
-volatile sig_atomic_t handler_ticked;
 pid_t handler_master;
 unsigned int handler_drain_seconds;
 _Atomic uint32_t *handler_slot_state;
@@ -45,13 +44,6 @@ handler_retire(int sig)
 	atomic_compare_exchange_strong(handler_slot_state, &busy,
 	    SLOT_DRAINING);
 	errno = saved;
-}
-
-void
-handler_tick(int sig)
-{
-	(void)sig;
-	handler_ticked = 1;
 }
 
 void

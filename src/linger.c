@@ -20,14 +20,13 @@
 
 #include "preforkd.h"
 
-#define LINGER_IDLE	2000
 #define LINGER_TOTAL	30000
 /* A sweep stays with a client of which it found this much. */
 #define LINGER_BULK	4096
 
 /*
- * With MSG_TRUNC, TCP on Linux throws data away without copying it: nothing
- * is written here, and 10,000 workers have no page of it.
+ * With MSG_TRUNC, TCP on Linux throws data away without copying it: half the
+ * time, and as nothing is written here, 10,000 workers have no page of it.
  */
 static char sink[65536];
 

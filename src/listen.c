@@ -31,14 +31,16 @@
 
 #define QUIET	200		/* ms without a client: the queue is served */
 
-/* Keeps errno, for callers that look at EAFNOSUPPORT. */
+/* `listen ADDRESS: WHAT: WHY'.  Keeps errno: callers look at EAFNOSUPPORT. */
 static int
 failed(const struct listener *l, const char *call, const char *hint,
     char error[CONF_ERROR_MAX])
 {
 	const int saved = errno;
+	char name[ADDRESS_TEXT * 4];
 
-	snprintf(error, CONF_ERROR_MAX, "listen %s: %s: %s%s", l->name, call,
+	snprintf(error, CONF_ERROR_MAX, "listen %s: %s: %s%s",
+	    log_quote(name, sizeof(name), l->name, strlen(l->name)), call,
 	    strerror(saved), hint);
 	errno = saved;
 	return -1;
@@ -47,9 +49,8 @@ failed(const struct listener *l, const char *call, const char *hint,
 static int
 refused(const struct listener *l, const char *why, char error[CONF_ERROR_MAX])
 {
-	snprintf(error, CONF_ERROR_MAX, "listen %s: %s", l->name, why);
 	errno = EADDRINUSE;
-	return -1;
+	return failed(l, "bind", why, error);
 }
 
 static const char *
@@ -109,17 +110,17 @@ remove_stale(const struct listener *l, char error[CONF_ERROR_MAX])
 	if (lstat(path, &before) == -1)
 		return failed(l, "lstat", "", error);
 	if (!S_ISSOCK(before.st_mode))
-		return refused(l, "the file is not a socket: "
-		    "must be moved away by hand", error);
+		return refused(l, " by a file that is not a socket; "
+		    "it must be moved away by hand", error);
 	errno = probe(&l->address);
 	if (errno == EISCONN || errno == EAGAIN || errno == EPROTOTYPE)
-		return refused(l, "bind: another process listens there",
+		return refused(l, " by another process that listens there",
 		    error);
 	if (errno != 0)
 		return failed(l, "connect", "", error);
 	if (lstat(path, &after) == -1 || after.st_dev != before.st_dev ||
 	    after.st_ino != before.st_ino)
-		return refused(l, "bind: another process has just bound it",
+		return refused(l, " by another process since a moment ago",
 		    error);
 	if (unlink(path) == -1)
 		return failed(l, "unlink", "", error);

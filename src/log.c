@@ -56,8 +56,6 @@ static time_t head_second = -1;
 
 static void	say(enum log_level, int, const char *, va_list)
 		    __attribute__((__format__(printf, 3, 0)));
-static size_t	line_body(char *, size_t, int, const char *, va_list)
-		    __attribute__((__format__(printf, 4, 0)));
 
 void
 log_init(const char *progname)
@@ -190,27 +188,23 @@ line_mend(char *text, size_t size)
 }
 
 /*
- * End a line with the message, the text of error if that is not 0, and a
- * newline; what does not fit in size bytes is cut.  Returns the length.
+ * End a line with the text of error, if that is not 0, and a newline.  The
+ * message is at text as vsnprintf(3) left it, given room for size - 1 bytes
+ * with NUL, and len is what that returned.  Returns the length.
  */
 static size_t
-line_body(char *text, size_t size, int error, const char *fmt, va_list ap)
+line_end(char *text, size_t size, int len, int error)
 {
 	size_t room = size - 2;		/* for a quote and the newline */
-	size_t n;
+	size_t n = len < 0 ? 0 : (size_t)len;
 	char *p;
-	int len;
 
-	len = vsnprintf(text, room + 1, fmt, ap);
-	n = len < 0 ? 0 : (size_t)len;
-	if (error != 0 && n < room) {
-		len = snprintf(text + n, room + 1 - n, ": %s",
+	if (error != 0 && n < room)
+		n += (size_t)snprintf(text + n, room + 1 - n, ": %s",
 		    strerror(error));
-		n += (size_t)len;
-	}
 	if (n > room)
 		n = line_mend(text, room);
-	/* Callers escape what is not theirs; this is for the one that forgot. */
+	/* Callers escape what is not theirs; this is for one that forgot. */
 	while ((p = memchr(text, '\n', n)) != NULL)
 		*p = ' ';
 	text[n++] = '\n';
@@ -222,12 +216,13 @@ log_line(char *line, size_t size, enum log_level level, const char *fmt, ...)
 {
 	va_list ap;
 	size_t n;
+	int len;
 
 	n = line_head(line, level);
 	va_start(ap, fmt);
-	n += line_body(line + n, size - n, 0, fmt, ap);
+	len = vsnprintf(line + n, size - n - 1, fmt, ap);
 	va_end(ap);
-	return n;
+	return n + line_end(line + n, size - n, len, 0);
 }
 
 /* Wait for room in the pipe; *until is 0 at first.  True: try again. */
@@ -274,26 +269,37 @@ pipe_send(const char *line, size_t size)
 		    memory_order_relaxed);
 }
 
+/* The head of the next line, with what must be said before. */
+static size_t
+say_head(char *line, size_t size, enum log_level level)
+{
+	size_t n = 0;
+
+	if (pipe_fd == -1)
+		return (size_t)snprintf(line, size, "%.32s: ", name);
+	/* In the same record: the pipe takes both lines or none. */
+	if (dropped > 0)
+		n = log_line(line, size, LOG_LEVEL_WARNING,
+		    "log lines dropped count=%llu", dropped);
+	return n + line_head(line + n, level);
+}
+
 static void
 say(enum log_level level, int error, const char *fmt, va_list ap)
 {
 	char line[PIPE_BUF];
-	size_t n = 0;
+	size_t n;
+	int len;
 
-	if (pipe_fd == -1) {
-		n = (size_t)snprintf(line, sizeof(head), "%s: ", name);
-		n += line_body(line + n, sizeof(line) - n, error, fmt, ap);
-		while (write(STDERR_FILENO, line, n) == -1 && errno == EINTR)
-			continue;
+	n = say_head(line, sizeof(line), level);
+	len = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	n += line_end(line + n, sizeof(line) - n, len, error);
+	if (pipe_fd != -1) {
+		pipe_send(line, n);
 		return;
 	}
-	/* In the same record: the pipe takes both lines or none. */
-	if (dropped > 0)
-		n = log_line(line, sizeof(line), LOG_LEVEL_WARNING,
-		    "log lines dropped count=%llu", dropped);
-	n += line_head(line + n, level);
-	n += line_body(line + n, sizeof(line) - n, error, fmt, ap);
-	pipe_send(line, n);
+	while (write(STDERR_FILENO, line, n) == -1 && errno == EINTR)
+		continue;
 }
 
 #define SAY(level, error) do {						\

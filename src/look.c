@@ -85,6 +85,24 @@ count_child(struct pool_counts *n, enum child_state state, uint32_t shown)
 	}
 }
 
+/*
+ * A worker that idles over connections that linger is nudged when they are
+ * due, and again each second until it has looked after them.
+ */
+static void
+watch_lingering(struct master *m, int n)
+{
+	const struct slot *slot = &m->board.commons->slot[n];
+	struct child *c = &m->child[n];
+
+	if (atomic_load_explicit(&slot->lingering, memory_order_relaxed) == 0)
+		return;
+	m->lingering++;
+	if (m->now - atomic_load(&slot->since) >= LINGER_IDLE &&
+	    m->now - c->nudged >= LOOK_EVERY)
+		spawn_nudge(m, n);
+}
+
 /* What one worker does now, by its slot. */
 static void
 look_at(struct master *m, int n)
@@ -109,8 +127,11 @@ look_at(struct master *m, int n)
 	if (look_serving(slot)) {
 		m->busy++;
 		watch_client(m, n);
-	} else
+	} else {
 		c->client_seen = 0;
+		if (c->state == CHILD_READY)
+			watch_lingering(m, n);
+	}
 	if (c->kill_at == 0)
 		return;
 	if (m->now >= c->kill_at)
@@ -126,7 +147,7 @@ look_at_workers(struct master *m)
 	struct pool *p;
 	int i;
 
-	m->busy = 0;
+	m->busy = m->lingering = 0;
 	TAILQ_FOREACH(p, &m->pools, entry)
 		memset(&p->counts, 0, sizeof(p->counts));
 	for (i = 0; i < m->board.nslots; i++)
@@ -173,6 +194,18 @@ repair(struct master *m)
 	repair_hints(m);
 }
 
+/*
+ * Workers that the other pools of its service must leave to this one: what it
+ * begins with, until its generation is ready, then one.
+ */
+static int
+claim(const struct pool *p)
+{
+	int due = p->service->generation->ready ? 1 : p->first;
+
+	return p->alive < due ? due - p->alive : 0;
+}
+
 /* Workers that the service may still have, for this pool. */
 static int
 room_for(const struct master *m, const struct pool *pool)
@@ -188,8 +221,8 @@ room_for(const struct master *m, const struct pool *pool)
 		if (p->service != pool->service)
 			continue;
 		here += p->alive - p->counts.draining;
-		if (p != pool && p->alive == 0)
-			reserved++;
+		if (p != pool)
+			reserved += claim(p);
 	}
 	here = conf->workers_max - reserved - here;
 	everywhere = conf->workers_max + conf_surge(conf) - everywhere;
@@ -312,12 +345,14 @@ look_plan(struct master *m)
 }
 
 static bool
-any_serving(const struct master *m)
+any_work(const struct master *m)
 {
+	const struct slot *slot = m->board.commons->slot;
 	int i;
 
 	for (i = 0; i < m->board.nslots; i++)
-		if (m->pid[i] != 0 && look_serving(&m->board.commons->slot[i]))
+		if (m->pid[i] != 0 && (look_serving(&slot[i]) ||
+		    atomic_load(&slot[i].lingering) > 0))
 			return true;
 	return false;
 }
@@ -334,7 +369,7 @@ look_next(struct master *m)
 
 	if (m->now >= m->look_at)
 		repair(m);
-	if (m->busy > 0 || m->now < m->look_at) {
+	if (m->busy + m->lingering > 0 || m->now < m->look_at) {
 		atomic_store(flag, 1);
 		if (m->now >= m->look_at)
 			m->look_at = m->now + LOOK_EVERY;
@@ -344,7 +379,7 @@ look_next(struct master *m)
 		m->look_at = m->now + LOOK_EVERY;
 	} else {
 		atomic_store(flag, 0);
-		if (!any_serving(m))
+		if (!any_work(m))
 			return;
 		atomic_store(flag, 1);
 		m->look_at = m->now + LOOK_EVERY;

@@ -6,7 +6,7 @@
  * not start, 2 stopped with clients cut, 64 usage.
  */
 
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include <errno.h>
@@ -42,7 +42,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: preforkd [-1dnVv] [-f file] [-l address] "
 	    "[-o \"keyword value\"]\n"
-	    "                [service | -- program [argument ...]]\n");
+	    "                [service]\n");
 	exit(EX_USAGE);
 }
 
@@ -180,21 +180,40 @@ default_status_file(const struct conf_source *source)
 	return path;
 }
 
-static void
+/* Returns the path of the status, to be freed; NULL when it has none. */
+static char *
 create_scoreboard(struct master *m, const struct conf *conf)
 {
-	char error[CONF_ERROR_MAX], *path = conf->status_file;
+	char error[CONF_ERROR_MAX], *path;
 
-	if (path == NULL)
+	if (conf->status_file == NULL)
 		path = default_status_file(m->source);
+	else if ((path = strdup(conf->status_file)) == NULL)
+		fatal("strdup");
 	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
 		fatalx("%s", error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
-	if (path != conf->status_file)
-		free(path);
 	status_start(m);
+	return path;
+}
+
+/*
+ * Memory that no child inherits: what the master knows is none of a worker's
+ * business, and a worker born between two of its changes would keep a copy of
+ * the page for itself.
+ */
+static void *
+private_table(size_t n, size_t size)
+{
+	void *p;
+
+	p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, n * size, MADV_DONTFORK) == -1)
+		fatal("mmap of the table of workers");
+	return p;
 }
 
 static void
@@ -202,11 +221,9 @@ allocate(struct master *m)
 {
 	int n = m->board.nslots;
 
-	m->child = calloc((size_t)n, sizeof(*m->child));
-	m->pid = calloc((size_t)n, sizeof(*m->pid));
-	m->unused = calloc((size_t)n, sizeof(*m->unused));
-	if (m->child == NULL || m->pid == NULL || m->unused == NULL)
-		fatal("calloc");
+	m->child = private_table((size_t)n, sizeof(*m->child));
+	m->pid = private_table((size_t)n, sizeof(*m->pid));
+	m->unused = private_table((size_t)n, sizeof(*m->unused));
 	while (n > 0)
 		m->unused[m->nunused++] = --n;
 	m->reload.fd = -1;
@@ -219,15 +236,19 @@ allocate(struct master *m)
 static void
 prepare(struct master *m, struct conf *conf)
 {
-	char error[CONF_ERROR_MAX];
+	char error[CONF_ERROR_MAX], *path;
 
 	fixed_descriptors(m);
 	log_set_level((enum log_level)conf->log_level);
-	create_scoreboard(m, conf);
+	path = create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
-	if (reload_generation(m, conf, error) == NULL)
+	if (reload_generation(m, conf, error) == NULL) {
+		if (path != NULL)
+			scoreboard_discard(path);
 		fatalx("%s", error);
+	}
+	free(path);
 	m->logger = logger_start(m->log_fd, m->board.commons);
 	if (m->logger == -1)
 		fatal("fork of the logger");

@@ -123,6 +123,18 @@ farewells(struct master *m)
 			farewell(m, l);
 }
 
+/* Those in a queue are cut as well: nobody will accept them. */
+static void
+count_queued(struct master *m)
+{
+	struct listener *l;
+
+	TAILQ_FOREACH(l, &m->listeners, entry) {
+		listen_measure(l);
+		m->cut += (uint64_t)l->waiting;
+	}
+}
+
 static void
 stop_at_once(struct master *m, const char *why)
 {
@@ -132,6 +144,8 @@ stop_at_once(struct master *m, const char *why)
 		return;
 	log_notice("stopping at once why=\"%s\"", why);
 	m->state = MASTER_KILLING;
+	reload_cancel(m);
+	count_queued(m);
 	for (i = 0; i < m->board.nslots; i++) {
 		if (m->pid[i] == 0)
 			continue;

@@ -29,9 +29,9 @@
  */
 enum {
 	FD_LOG = 3,		/* write end of the log pipe, non-blocking */
-	FD_POKE,		/* write end of the wake-up pipe, non-blocking */
+	FD_POKE,		/* write end of the wake-up pipe, likewise */
 	FD_NULL,		/* /dev/null, to pull a listener away with */
-	FD_LISTENER,		/* a worker's listening socket; else /dev/null */
+	FD_LISTENER,		/* a worker's listening socket */
 	FD_FIRST_FREE
 };
 
@@ -118,7 +118,7 @@ void	 parse_put(FILE *, const char *word);
 /* One `listen' line. */
 struct conf_listen {
 	TAILQ_ENTRY(conf_listen) entry;
-	char		*text;		/* as written: names it across reloads */
+	char		*text;		/* as written: its name in reloads */
 	struct address	 address[2];	/* what it means */
 	int		 naddress;
 	mode_t		 mode;		/* Unix socket: permissions */
@@ -192,7 +192,7 @@ void	 conf_dump(const struct conf *, FILE *);
  */
 bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 	    char error[CONF_ERROR_MAX]);
-/* The number of slots the scoreboard needs for it: max + surge, all services. */
+/* The slots the scoreboard needs for it: max + surge, all services. */
 int	 conf_slots(const struct conf *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
@@ -277,7 +277,7 @@ enum listener_state {
 struct listener {
 	TAILQ_ENTRY(listener) entry;
 	char		*service;	/* name of the service and ... */
-	char		*text;		/* ... line it belongs to, for reloads */
+	char		*text;		/* ... line, for reloads */
 	int		 part;		/* which address of that line: 0, 1 */
 	int		 fd;		/* close-on-exec, blocking */
 	struct address	 address;	/* as bound: port 0 resolved */
@@ -331,16 +331,14 @@ void	 sig_table(FILE *);
 
 /* Master: set by a signal, cleared by whoever acts on it. */
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
-/* Worker: leave after this connection; the master has gone; time to sweep. */
+/* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
-extern volatile sig_atomic_t handler_ticked;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
-void	 handler_tick(int);	/* worker: let accept fail with EINTR */
 void	 handler_nothing(int);
 
 /* scoreboard.c: the shared mappings */
@@ -363,21 +361,23 @@ const char *slot_state_name(uint32_t);	/* "?" for a number out of range */
  * master while no process owns the slot.  `seq' is odd while it changes.
  */
 struct slot {
-	_Alignas(64)
+	_Alignas(64)			/* what the master reads often */
 	_Atomic uint32_t seq;
 	_Atomic uint32_t state;		/* enum slot_state */
 	_Atomic uint32_t epoch;		/* which worker of this slot */
+	_Atomic uint32_t lingering;	/* connections, while idle */
+	_Atomic int64_t	 since;		/* start of the connection, or idling */
+	_Atomic uint64_t client;	/* number of the last client */
+	_Atomic uint64_t served;	/* connections come to an end */
+	_Atomic uint64_t accepted;	/* by this worker */
 	_Atomic uint32_t generation;
 	_Atomic int32_t	 pid;
 	_Atomic uint16_t service;	/* rows of struct status */
 	_Atomic uint16_t listener;
+	_Alignas(64)
 	_Atomic int64_t	 born;
-	_Atomic int64_t	 since;		/* of the connection, or of idling */
-	_Atomic uint64_t accepted;	/* by this worker */
-	_Atomic uint64_t served;	/* of these, come to an end */
 	_Atomic uint64_t bytes_in;
 	_Atomic uint64_t bytes_out;
-	_Atomic uint64_t client;	/* number of the last client */
 	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
@@ -510,6 +510,8 @@ struct slot_copy {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* A start that went no further: the files are the earlier ones again. */
+void	 scoreboard_discard(const char *path);
 /* Whether the file is in memory alone (tmpfs); warn when it is not. */
 bool	 scoreboard_volatile(const char *path);
 /* In a new worker: give up the writable view of status; 0, or -1 and errno. */
@@ -560,7 +562,7 @@ struct pool_counts {		/* of one listening socket */
 	int	busy;
 	int	draining;	/* told to leave, still there */
 	int	queued;		/* clients waiting in the queue */
-	int	least_idle;	/* over the last workers-idle-time; -1: unknown */
+	int	least_idle;	/* over workers-idle-time; -1: unknown */
 };
 
 struct pool_limits {
@@ -650,6 +652,7 @@ void	 conn_open(struct conn *, int fd, const struct address *peer,
 
 /* linger.c: connections that are over but for the client's end */
 
+#define LINGER_IDLE	2000	/* ms without a byte, then it is closed */
 #define LINGER_MAX	16
 
 struct lingering {
@@ -673,7 +676,8 @@ struct linger_ring {
 void	 linger_end(struct linger_ring *, int fd);
 /*
  * Close those that have ended or are past their time.  Costs nothing while
- * count is 0.  Waits only for a client that it finds sending in bulk.
+ * count is 0, and least before the linger_end() of the next connection.
+ * Waits only for a client that it finds sending in bulk.
  */
 void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
@@ -711,6 +715,7 @@ struct child {
 	uint64_t	 served;	/* as last seen */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
+	int64_t		 nudged;	/* last */
 };
 
 /* A service of a generation: its throttle. */
@@ -764,6 +769,7 @@ struct reload {
 	int		 fd;		/* what it says, or -1 */
 	int		 wait_status;
 	int64_t		 deadline;
+	bool		 late;		/* killed at it */
 	char		*text;		/* the configuration, or its error */
 	size_t		 size;
 };
@@ -780,6 +786,7 @@ struct master {
 	int64_t		 wake_at;	/* of the next deadline; 0: none */
 	int64_t		 look_at;	/* of the next look while busy */
 	int		 busy;		/* workers, at the last look */
+	int		 lingering;	/* idle workers that ended clients */
 	uint64_t	 accepted_seen;	/* clients, at the last look */
 	int64_t		 stop_from;	/* while draining */
 	int64_t		 stop_by;	/* while draining; 0: no limit */
@@ -795,7 +802,7 @@ struct master {
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
 	struct reload	 reload;
-	TAILQ_HEAD(generations, generation) generations;	/* newest first */
+	TAILQ_HEAD(generations, generation) generations; /* newest first */
 	TAILQ_HEAD(, pool) pools;
 	TAILQ_HEAD(, listener) listeners;
 };
@@ -849,6 +856,8 @@ int	 spawn_worker(struct master *, struct pool *);
 /* Tell a worker to leave, or kill it. */
 void	 spawn_retire(struct master *, int slot, int64_t kill_at);
 void	 spawn_kill(struct master *, int slot);
+/* Have an idle worker look after the connections that linger. */
+void	 spawn_nudge(struct master *, int slot);
 /* Reap whoever has died, account, log. */
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */

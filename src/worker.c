@@ -8,9 +8,10 @@
  *
  * It sleeps in a blocking accept(2), where the kernel wakes one worker only,
  * the longest idle; there is nothing between being ready and having accepted.
- * SIGTERM pulls its listener away (handler.c).  While connections linger a
- * timer lets accept fail with EINTR now and then, to sweep them; it has a
- * signal of its own, because SIGALRM ends a worker that outlived its master.
+ * SIGTERM pulls its listener away (handler.c).  Connections that linger are
+ * swept after the next one; to a worker that idles over them the master sends
+ * SIGVTALRM now and then, which lets accept fail with EINTR.  (A timer in each
+ * worker was tried: of 10,000, they cost more than the connections.)
  */
 
 #include <sys/prctl.h>
@@ -22,7 +23,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <stdlib.h>
 
@@ -43,10 +43,10 @@ struct life {
 	const struct worker *self;
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
+	bool		 any_address;	/* the listener's; ask for a client's */
+	char		 title[CONF_NAME_MAX + ADDRESS_TEXT + 32];
 	uint64_t	 accepted;
 	struct linger_ring linger;
-	timer_t		 timer;
-	bool		 timer_made, timer_armed;
 	int		 pause;		/* ms; 0: accept does well */
 	bool		 nonblocking_said;
 };
@@ -84,11 +84,17 @@ idle_hint(const struct life *l)
 	return &l->self->board->commons->listener[index].idle;
 }
 
+/* What ps shows; the part that stays is formatted once. */
 static void
-title(const struct life *l, const char *what)
+title_idle(const struct life *l)
 {
-	setproctitle("%s %s slot %d: %s", l->self->conf->name,
-	    l->self->listener->name, l->self->number, what);
+	setproctitle("%s idle", l->title);
+}
+
+static void
+title_busy(const struct life *l, uint64_t number)
+{
+	setproctitle("%s client %llu", l->title, (unsigned long long)number);
 }
 
 static void
@@ -98,6 +104,8 @@ become_idle(struct life *l)
 
 	slot_begin(slot);
 	atomic_store_explicit(&slot->since, clock_now(),
+	    memory_order_relaxed);
+	atomic_store_explicit(&slot->lingering, (uint32_t)l->linger.count,
 	    memory_order_relaxed);
 	atomic_store_explicit(&slot->state, SLOT_IDLE, memory_order_relaxed);
 	slot_end(slot);
@@ -193,19 +201,6 @@ account(struct life *l, const struct conn *c)
 	slot_end(l->slot);
 }
 
-/* A listener bound to one address already tells which the client reached. */
-static void
-know_local(struct conn *c, const struct listener *listener)
-{
-	char host[ADDRESS_TEXT];
-
-	address_host(&listener->address, host, sizeof(host));
-	if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
-		return;
-	c->local = listener->address;
-	c->local_known = true;
-}
-
 static void
 serve(struct life *l, int fd, const struct address *peer)
 {
@@ -214,14 +209,18 @@ serve(struct life *l, int fd, const struct address *peer)
 
 	l->accepted++;
 	conn_open(c, fd, peer, conf);
-	know_local(c, l->self->listener);
+	if (!l->any_address)
+		c->local = l->self->listener->address;
+	c->local_known = !l->any_address;
 	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
 	become_busy(l, c);
+	title_busy(l, c->number);
 	log_connected(c, conf);
 	conf->run->serve(c);
 	linger_end(&l->linger, fd);
 	account(l, c);
 	log_closed(c, conf);
+	title_idle(l);
 	become_idle(l);
 }
 
@@ -245,7 +244,7 @@ accept_failed(struct life *l)
 	case ENOBUFS:
 	case ENOMEM:
 		if (l->pause == 0)
-			log_warn("accept waits service=%s error",
+			log_warn("accept waits service=%s",
 			    l->self->conf->name);
 		l->pause = l->pause == 0 ? PAUSE_FIRST :
 		    l->pause < PAUSE_LAST / 2 ? l->pause * 2 : PAUSE_LAST;
@@ -269,6 +268,15 @@ accept_failed(struct life *l)
 	}
 }
 
+/* Tell the master how many linger; it nudges a worker that idles over them. */
+static void
+sweep(struct life *l)
+{
+	linger_sweep(&l->linger);
+	atomic_store_explicit(&l->slot->lingering,
+	    (uint32_t)l->linger.count, memory_order_relaxed);
+}
+
 static enum accepted
 accept_client(struct life *l, int *fd, struct address *peer)
 {
@@ -279,40 +287,6 @@ accept_client(struct life *l, int *fd, struct address *peer)
 		return accept_failed(l);
 	l->pause = 0;
 	return ACCEPTED;
-}
-
-/*
- * Keep a timer running while connections linger, so that they end on time
- * though no client comes.  It repeats: a tick that falls just before accept
- * is made good by the next one.
- */
-static void
-tend_lingering(struct life *l)
-{
-	struct itimerspec spec = { { 1, 0 }, { 1, 0 } };
-	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL,
-	    .sigev_signo = SIGVTALRM };
-	bool want;
-
-	if (l->linger.count > 0)
-		linger_sweep(&l->linger);
-	want = l->linger.count > 0;
-	if (want == l->timer_armed || (!want && !handler_ticked))
-		return;
-	handler_ticked = 0;
-	if (!l->timer_made) {
-		if (timer_create(CLOCK_MONOTONIC, &event, &l->timer) == -1) {
-			log_warn("timer_create");
-			linger_finish(&l->linger);
-			return;
-		}
-		l->timer_made = true;
-	}
-	if (!want)
-		memset(&spec, 0, sizeof(spec));
-	if (timer_settime(l->timer, 0, &spec, NULL) == -1)
-		log_warn("timer_settime");
-	l->timer_armed = want;
 }
 
 /*
@@ -344,7 +318,8 @@ accept_loop(struct life *l)
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
-		tend_lingering(l);
+		if (l->linger.count > 0)
+			sweep(l);
 		switch (accept_client(l, &fd, &peer)) {
 		case ACCEPTED:
 			serve(l, fd, &peer);
@@ -382,6 +357,16 @@ take_descriptors(const struct worker *w)
 	closefrom(FD_FIRST_FREE);
 }
 
+/* One bound to a single address already tells which a client reached. */
+static bool
+is_any_address(const struct address *address)
+{
+	char host[ADDRESS_TEXT];
+
+	address_host(address, host, sizeof(host));
+	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
 static void
 set_up(struct life *l, const struct worker *w)
 {
@@ -392,6 +377,9 @@ set_up(struct life *l, const struct worker *w)
 	l->self = w;
 	l->slot = w->slot;
 	l->limit = recycle_after(w);
+	l->any_address = is_any_address(&w->listener->address);
+	snprintf(l->title, sizeof(l->title), "%s %s slot %d:", w->conf->name,
+	    w->listener->name, w->number);
 	log_forked();
 	sig_worker();
 	take_descriptors(w);
@@ -416,12 +404,11 @@ worker_main(const struct worker *w)
 	struct life *l = &life;
 
 	set_up(l, w);
-	title(l, "starting");
+	title_idle(l);
 	if (w->conf->run->start != NULL && w->conf->run->start() == -1) {
 		log_errorx("service %s cannot start", w->conf->name);
 		_exit(WORKER_SERVICE_FAILED);
 	}
-	title(l, "serving");
 	become_idle(l);
 	poke(l);
 	accept_loop(l);

@@ -1,11 +1,16 @@
 # 40-pool.bats: growth, retirement, recycling, throttle, and the death of
 # workers (rows A of the fault matrix).
 
-load helper
+# shellcheck disable=SC2034  # what the helper reads
 
-# storm ARG...: the load client against the server, its line in $D/storm.
-storm() { "$TOOLS/storm" "$@" "$ADDRESS" > "$D/storm" 2>> "$D/storm.err"; }
-stormed() { sed -nE "s/.*\\b$1=([0-9]+).*/\\1/p" "$D/storm"; }
+load helper
+load clients
+
+accepted_more_than() {
+	[ "$(status | awk '/^greet/ {print $2}')" -gt "$1" ]
+}
+queue_shown() { status | grep -E "^$ADDRESS +greet +$1 "; }
+greeted_again() { [ -n "$(ask x)" ]; }
 
 storm_for() {
 	storm -t "$1" -c 16 -u 3>&- &
@@ -21,27 +26,6 @@ start_fixed() {
 faulty_file() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
-}
-
-# hold N: silent clients, greeted; they stay until released.
-hold() {
-	mkfifo "$D/release" 2>/dev/null || true
-	"$TOOLS/hold" "$1" "$ADDRESS" < "$D/release" > "$D/held" 2>&1 3>&- &
-	HOLD=$!
-	exec 8> "$D/release"
-	wait_for grep -q "greeted=$1 " "$D/held"
-}
-
-hold_ungreeted() {
-	mkfifo "$D/release"
-	"$TOOLS/hold" "$1" "$ADDRESS" < "$D/release" > "$D/held" 2>&1 3>&- &
-	HOLD=$!
-	exec 8> "$D/release"
-}
-
-release() {
-	exec 8>&-
-	wait "$HOLD"
 }
 
 @test "a pool begins with its spares and has the master asleep" {
@@ -60,12 +44,19 @@ release() {
 
 @test "workers-max bounds the pool, and the rest are served later" {
 	start_greet -o 'workers-spare 2' -o 'workers-max 6'
-	hold_ungreeted 20
+	hold_begin 20
 	wait_for slots_are busy 6
 	has_workers 6
-	wait_for logged 'warning: all workers are busy and workers-max is reached .*queued=14'
-	status | grep -E "^$ADDRESS +greet +14 "
-	release
+	wait_for logged 'warning: all workers are busy and workers-max is reached .*queued=[0-9]'
+	wait_for queue_shown 14
+	kill "$HOLD"
+}
+
+@test "the spares of two sockets that workers-max has no room for are shared" {
+	start -l 127.0.0.1:0 -l 127.0.0.2:0 -o 'workers-spare 8' \
+	    -o 'workers-max 10' greet
+	has_workers 10
+	[ "$(workers | xargs ps -o args= -p | grep -c "${ADDRESSES[1]} ")" -eq 5 ]
 }
 
 @test "surplus spares retire slowly, down to the spares" {
@@ -104,7 +95,7 @@ asleep() {
 @test "A01 an idle worker killed under load is replaced, one client lost at most" {
 	start_fixed 8 -o 'log-connections no' greet
 	storm_for 3
-	wait_for eval '[ "$(status | awk "/^greet/ {print \$2}")" -gt 1000 ]'
+	wait_for accepted_more_than 1000
 	kill -9 "$(one_worker)"
 	wait_for logged 'worker died .*SIGKILL'
 	wait_for has_workers 8
@@ -133,7 +124,7 @@ asleep() {
 	start_fixed 1 command
 	for s in SEGV ABRT BUS; do
 		ask nothing > "$D/reply"
-		grep -q done "$D/reply"
+		grep -q "done" "$D/reply"
 		ask "signal $(kill -l $s)" > "$D/reply"
 		wait_for logged "worker died .*served=1 .*how=\"SIG$s.*core="
 		wait_for has_workers 1
@@ -193,7 +184,7 @@ asleep() {
 	status | awk '/^abort/ && $7 >= 1 { found = 1 } END { exit !found }'
 	rm "$FAULT_FILE"
 	wait_for has_workers 1
-	wait_for eval '[ "$(ask x)" != "" ]'
+	wait_for greeted_again
 	wait_for logged 'no longer throttled'
 	wait_for has_workers 4
 }
@@ -259,7 +250,7 @@ asleep() {
 	for code in 0 1 90 91 92 93 94 111 255; do
 		[[ $(ask hello) == *done* ]]
 		ask "exit $code" > /dev/null
-		[ "$code" = 90 ] || wait_for logged "how=\"exit $code[\" ]"
+		[ "$code" = 90 ] || wait_for logged "how=\"exit ${code}[\" ]"
 		wait_for has_workers 1
 	done
 	not logged 'one at a time'

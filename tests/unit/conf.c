@@ -406,6 +406,37 @@ test_dump_text(void)
 	conf_free(conf);
 }
 
+/* Whether a word is read as it was written. */
+static bool
+kept(const char *word)
+{
+	char *out = NULL;
+	size_t size;
+	FILE *f = open_memstream(&out, &size);
+	struct parse p;
+	const char *why;
+	bool ok;
+
+	parse_put(f, word);
+	fclose(f);
+	parse_start(&p, out, size);
+	ok = parse_next(&p, &why) == 1 && p.nwords == 1 &&
+	    strcmp(p.word[0], word) == 0;
+	free(out);
+	return ok;
+}
+
+static void
+test_words(void)
+{
+	check("an empty word", kept(""));
+	check("a word like a comment", kept("#x"));
+	check("a # inside a word", kept("x#"));
+	check("blanks", kept(" a\tb "));
+	check("quotes and backslashes", kept("\\ \"\\\\\" \\"));
+	check("backslashes alone", kept("\\\\a\\"));
+}
+
 static bool
 reloadable(const char *from, const char *to)
 {
@@ -714,6 +745,8 @@ main(void)
 		perror("mkdtemp");
 		return 1;
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	alarm(30);		/* to wait for a FIFO is a failure */
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		test_case(i);
 	test_every_setting();
@@ -730,6 +763,7 @@ main(void)
 	    "idle-timeout 1001ms\ndrain-timeout 119\nworkers-surge 0\n"
 	    SERVICE "service b\nlisten [::1]:0\nrun time\n");
 	test_dump_text();
+	test_words();
 	test_reload();
 	test_files();
 	test_include();

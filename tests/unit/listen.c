@@ -249,7 +249,8 @@ test_unix_stale(void)
 
 	other = open_one(unix_of("stale"));
 	check("a living Unix socket is refused", other == NULL &&
-	    strstr(error, ": another process listens there") != NULL);
+	    strstr(error, ": bind: Address already in use by another "
+	    "process") != NULL);
 	fd = dial(&l->address, 0);
 	check("and lives on", fd != -1);
 	close(fd);
@@ -281,13 +282,15 @@ test_unix_foreign(void)
 
 	close(open(path_of("file"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
 	check("a file is refused", open_one(unix_of("file")) == NULL &&
-	    strstr(error, ": the file is not a socket") != NULL);
+	    strstr(error, ": bind: Address already in use by a file that is "
+	    "not a socket") != NULL);
 	check("and stays", lstat(path_of("file"), &st) == 0 &&
 	    S_ISREG(st.st_mode));
 	unlink(path_of("file"));
 	check("a link is refused", symlink("nowhere", path_of("link")) == 0 &&
 	    open_one(unix_of("link")) == NULL &&
-	    strstr(error, ": the file is not a socket") != NULL);
+	    strstr(error, ": bind: Address already in use by a file that is "
+	    "not a socket") != NULL);
 	unlink(path_of("link"));
 
 	l = open_one(unix_of("swap"));

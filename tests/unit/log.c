@@ -321,11 +321,13 @@ test_framing(_Atomic unsigned long long *drops)
 {
 	struct framing f = { .why = NULL };
 	unsigned long long sum;
+	char line[256];
 	int fds[2], i;
 
 	*drops = 0;
 	open_pipe(fds, drops);
 	fcntl(fds[1], F_SETPIPE_SZ, 1024 * 1024);
+	log_line(line, sizeof(line), LOG_LEVEL_INFO, "not a child's pid");
 	for (i = 0; i < WRITERS; i++) {
 		f.last[i] = -1;
 		f.pid[i] = fork();
@@ -499,6 +501,8 @@ test_quote_examples(void)
 	check("quoting by example", why == NULL, why);
 	log_quote(out, sizeof(out), "a\0" "1", 3);
 	check("NUL before a digit", strcmp(out, "a\\0001") == 0, out);
+	log_quote(out, 6, "a\nbc", 4);
+	check("a value that just fits", strcmp(out, "a\\nbc") == 0, out);
 }
 
 static uint32_t
