@@ -98,7 +98,7 @@ watch_lingering(struct master *m, int n)
 	if (atomic_load_explicit(&slot->lingering, memory_order_relaxed) == 0)
 		return;
 	m->lingering++;
-	if (m->now - atomic_load(&slot->since) >= LINGER_IDLE &&
+	if (atomic_load(&slot->since) <= m->now - LINGER_IDLE &&
 	    m->now - c->nudged >= LOOK_EVERY)
 		spawn_nudge(m, n);
 }

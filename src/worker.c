@@ -142,7 +142,7 @@ become_busy(struct life *l, const struct conn *c)
 	const struct scoreboard *board = l->self->board;
 	int index = l->self->listener->index;
 	struct slot *slot = l->slot;
-	int idle;
+	int32_t before;
 
 	slot_begin(slot);
 	store(&slot->client, c->number);
@@ -153,9 +153,9 @@ become_busy(struct life *l, const struct conn *c)
 	atomic_store(&slot->state, SLOT_BUSY);
 	if (handler_retired)
 		atomic_store(&slot->state, SLOT_DRAINING);
-	idle = atomic_fetch_sub(idle_hint(l), 1) - 1;
+	before = atomic_fetch_sub(idle_hint(l), 1);
 	if (atomic_load(&board->shown->look) == 0 ||
-	    idle < atomic_load_explicit(&board->shown->listener[index].low,
+	    before <= atomic_load_explicit(&board->shown->listener[index].low,
 	    memory_order_relaxed))
 		poke(l);
 }
