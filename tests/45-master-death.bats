@@ -4,6 +4,9 @@
 
 load helper
 
+# Under ptrace there is no looking for leaks.
+export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0
+
 # The master dies of this signal and is nobody's zombie.
 kill_master() {
 	EXPECT_DEAD=yes
