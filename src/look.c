@@ -104,9 +104,8 @@ watch_lingering(struct master *m, int n)
 	if (atomic_load_explicit(&slot->lingering, memory_order_relaxed) == 0)
 		return;
 	m->lingering++;
-	/* Unsigned: a lie must not overflow. */
-	if ((uint64_t)m->now - (uint64_t)atomic_load(&slot->since) >=
-	    LINGER_IDLE && m->now - c->nudged >= LOOK_EVERY)
+	if (atomic_load(&slot->since) <= m->now - LINGER_IDLE &&
+	    m->now - c->nudged >= LOOK_EVERY)
 		spawn_nudge(m, n);
 }
 

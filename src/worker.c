@@ -140,11 +140,11 @@ no_longer_idle(const struct life *l)
 {
 	const struct status *shown = l->self->board->shown;
 	const struct status_listener *row;
-	int idle = atomic_fetch_sub(idle_hint(l), 1) - 1;
+	int32_t before = atomic_fetch_sub(idle_hint(l), 1);
 
 	row = &shown->listener[l->self->listener->index];
 	if (atomic_load(&shown->look) == 0 ||
-	    idle < atomic_load_explicit(&row->low, memory_order_relaxed))
+	    before <= atomic_load_explicit(&row->low, memory_order_relaxed))
 		poke();
 }
 
