@@ -133,6 +133,16 @@ assign(struct loader *ld, const struct setting *row, void *base,
 	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
 }
 
+static int
+assign_global(struct loader *ld, const struct setting *row,
+    const struct parse *p)
+{
+	if (row->type != TYPE_LOG)
+		return assign(ld, row, ld->conf, p->word[1]);
+	return setting_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
+	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
+}
+
 /* Whether one keeps the other from being bound; port 0 is always free. */
 static bool
 in_conflict(const struct address *a, const struct address *b)
@@ -326,12 +336,19 @@ include(struct loader *ld, const char *pattern)
 	return rv;
 }
 
+/* How many words a setting may have, its keyword included. */
+static int
+most_words(const struct setting *row)
+{
+	return row->type == TYPE_LISTEN ? 4 : row->type == TYPE_LOG ? 3 : 2;
+}
+
 /* Whether the line has a value, and not more than one. */
 static int
 check_words(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
-	const int most = row->type == TYPE_LISTEN ? 4 : 2;
+	const int most = most_words(row);
 	char buf[SHOWN];
 
 	if (p->nwords < 2)
@@ -383,7 +400,7 @@ apply(struct loader *ld, const struct parse *p)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
-		return assign(ld, row, ld->conf, p->word[1]);
+		return assign_global(ld, row, p);
 	return assign(ld, row, ld->section->service, p->word[1]);
 }
 
@@ -448,7 +465,7 @@ override(struct loader *ld, const struct parse *p)
 	if (check_words(ld, row, p) == -1)
 		return -1;
 	if (row->scope == SCOPE_GLOBAL)
-		return assign(ld, row, ld->conf, p->word[1]);
+		return assign_global(ld, row, p);
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		section->seen[row - settings] = ld->at;
 		if (assign(ld, row, section->service, p->word[1]) == -1)
@@ -606,8 +623,10 @@ load_defaults(struct loader *ld, bool foreground)
 		    &ld->defaults, settings[i].fallback) == -1)
 			return -1;
 	ld->defaults.workers_surge = -1;
-	if (foreground)
+	if (foreground) {
+		ld->conf->log.kind = CONF_LOG_STDERR;
 		ld->defaults.log_connections = CONF_CONNECTIONS_BOTH;
+	}
 	return 0;
 }
 
@@ -690,6 +709,7 @@ conf_free(struct conf *conf)
 		free(service);
 	}
 	free(conf->status_file);
+	free(conf->log.path);
 	free(conf);
 }
 

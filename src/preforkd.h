@@ -134,6 +134,19 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+enum conf_log_kind {
+	CONF_LOG_STDERR,
+	CONF_LOG_FILE,
+	CONF_LOG_SYSLOG
+};
+
+/* Where the log goes. */
+struct conf_log {
+	enum conf_log_kind kind;
+	char		*path;		/* of the file, absolute; or NULL */
+	int		 facility;	/* as in syslog(3) */
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -156,6 +169,7 @@ struct conf_service {
 
 struct conf {
 	char		*status_file;	/* path; NULL: keep it in memory */
+	struct conf_log	 log;
 	int		 log_level;	/* enum log_level */
 	TAILQ_HEAD(, conf_service) services;
 };
@@ -207,6 +221,7 @@ enum setting_type {
 	TYPE_DURATION,		/* int64_t, milliseconds */
 	TYPE_CHOICE,		/* int, index into choices */
 	TYPE_PATH,		/* char *, absolute; NULL: not set */
+	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -231,7 +246,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	18
+#define SETTINGS	19
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -248,6 +263,9 @@ bool	 setting_set(const struct setting *, void *base, const char *text);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 bool	 setting_is_set(const struct setting *, const void *base);
+/* The same for a struct conf_log and the words after `log'. */
+bool	 setting_set_log(struct conf_log *, const char *const *word,
+	    int nwords);
 /*
  * The words after `listen': fills all but text.  Returns false with *why set
  * to what is wrong and what is allowed (static text).
@@ -321,7 +339,10 @@ void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
-/* Dispositions of a worker and of the logger, set before unblocking. */
+/*
+ * Dispositions of a worker, set before unblocking, and of the logger, which
+ * unblocks only while it waits.
+ */
 void	 sig_worker(void);
 void	 sig_logger(void);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
@@ -331,7 +352,7 @@ void	 sig_table(FILE *);
 
 /* handler.c: what runs in a signal handler, and nothing else */
 
-/* Master: set by a signal, cleared by whoever acts on it. */
+/* Master, logger: set by a signal, cleared by whoever acts on it. */
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 /* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
@@ -400,6 +421,8 @@ struct commons {
 	uint32_t	 nslots;
 	_Alignas(64)
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
+	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
+	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -686,13 +709,33 @@ void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
 void	 linger_finish(struct linger_ring *);
 
+/* sink.c: where log lines end up: standard error, a file, syslogd */
+
+struct sink {
+	const struct conf_log *conf;
+	int		 fd;		/* -1: not open, or not connected */
+};
+
+/*
+ * Open, or open anew: what was open stays so when that fails.  Starts with fd
+ * -1.  Returns 0, or -1 with a line in error that names the path; standard
+ * error and syslog always succeed.
+ */
+int	 sink_open(struct sink *, char error[CONF_ERROR_MAX]);
+void	 sink_close(struct sink *);
+/*
+ * Write lines, each with its newline; returns how many bytes were taken, fewer
+ * when it failed.  Waits for what is slow, up to 0.5 s for syslogd.
+ */
+size_t	 sink_write(struct sink *, char *lines, size_t size);
+
 /* logger.c: the one process that writes the log */
 
 /*
- * Fork the logger, which reads records from the pipe and writes lines to
- * standard error until all write ends are closed.  Returns its pid or -1.
+ * Fork the logger, which reads records from the pipe and writes lines until
+ * all write ends are closed.  Returns its pid or -1.
  */
-pid_t	 logger_start(int readfd, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 
