@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preforkd.h"
 
@@ -589,17 +590,55 @@ check_service(struct loader *ld, const struct section *section)
 	return 0;
 }
 
+/* In the place of the user's own group, which then is none of its groups. */
+static void
+replace_group(struct conf_user *user, gid_t group)
+{
+	int i, n = 0;
+
+	for (i = 0; i < user->ngroups; i++)
+		if (user->groups[i] != user->gid && user->groups[i] != group)
+			user->groups[n++] = user->groups[i];
+	user->groups[n++] = group;
+	user->ngroups = n;
+	user->gid = group;
+}
+
+/* Root does not serve unless told to. */
+static int
+settle_user(struct loader *ld, struct section *section)
+{
+	struct conf_service *service = section->service;
+	char why[CONF_ERROR_MAX];
+	const char *name;
+
+	if (geteuid() == 0 && !service->user.set) {
+		if ((name = setting_default_user(&service->user)) == NULL)
+			return wrong(ld, &section->at, "service %s: no user "
+			    CONF_DEFAULT_USER " and no nobody: must have a "
+			    "user line", service->name);
+		service->user_is_nobody = strcmp(name, CONF_DEFAULT_USER) != 0;
+	}
+	if (service->group != -1)
+		replace_group(&service->user, (gid_t)service->group);
+	if ((name = privs_check(service, why)) != NULL)
+		return wrong(ld, origin(ld, section, name), "service %s: %s",
+		    service->name, why);
+	return 0;
+}
+
 static int
 check(struct loader *ld)
 {
-	const struct section *section;
+	struct section *section;
 	long long slots = 0;
 
 	if (TAILQ_EMPTY(&ld->sections))
 		return wrong(ld, &ld->file, "no service: must have a service "
 		    "line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
-		if (check_service(ld, section) == -1)
+		if (check_service(ld, section) == -1 ||
+		    settle_user(ld, section) == -1)
 			return -1;
 		slots += section->service->workers_max;
 		slots += conf_surge(section->service);
@@ -623,6 +662,9 @@ load_defaults(struct loader *ld, bool foreground)
 		    &ld->defaults, settings[i].fallback) == -1)
 			return -1;
 	ld->defaults.workers_surge = -1;
+	ld->defaults.group = -1;
+	for (i = 0; i < CONF_LIMITS; i++)
+		ld->defaults.limit[i] = -1;
 	if (foreground) {
 		ld->conf->log.kind = CONF_LOG_STDERR;
 		ld->defaults.log_connections = CONF_CONNECTIONS_BOTH;
@@ -709,6 +751,7 @@ conf_free(struct conf *conf)
 		free(service);
 	}
 	free(conf->status_file);
+	free(conf->pidfile);
 	free(conf->log.path);
 	free(conf);
 }
@@ -729,6 +772,8 @@ put_service(FILE *out, const struct conf_service *service)
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
 		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
+			continue;
+		if (!setting_is_set(row, &resolved))
 			continue;
 		fprintf(out, "\t%s ", row->name);
 		setting_put(out, row, &resolved);

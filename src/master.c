@@ -24,6 +24,7 @@
 #define PULLED_EVERY	100	/* ... whose workers are finishing */
 #define LOGGER_EVERY	1000	/* a dead logger is replaced */
 #define LOGGER_TIME	2000	/* for its last line */
+#define START_FORKS	400	/* ms of delay: 4 failures end a start */
 
 void
 master_wake_at(struct master *m, int64_t when)
@@ -256,8 +257,15 @@ ready(struct master *m, struct generation *g)
 	m->state = MASTER_RUNNING;
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		log_notice("serving %s service=%s", l->name, l->service);
+	if (daemon_write_pid() == -1) {
+		log_error("write of the pid file");
+		m->failed = true;
+		stop_at_once(m, "no pid file");
+		return;
+	}
 	if (m->print_ready)
 		print_addresses(m);
+	daemon_ready();
 }
 
 static void
@@ -296,7 +304,9 @@ judge_readiness(struct master *m)
 			not_ready(m, g, "its workers die");
 			return;
 		}
-	if (m->now >= g->ready_by)
+	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)
+		not_ready(m, g, "no process can be started");
+	else if (m->now >= g->ready_by)
 		not_ready(m, g, "its workers are not ready in time");
 	else
 		master_wake_at(m, g->ready_by);
@@ -413,6 +423,7 @@ finish(struct master *m)
 	    (unsigned long long)m->cut,
 	    (unsigned long long)atomic_load(m->board.counter));
 	end_log(m);
+	daemon_remove_pid();
 	return m->failed ? 1 : m->cut > 0 ? 2 : 0;
 }
 

@@ -134,6 +134,20 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+#define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
+#define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
+#define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
+#define CONF_UNLIMITED	INT64_MAX
+
+/* Who serves: numbers, so that the master asks no name service. */
+struct conf_user {
+	bool		 set;
+	uid_t		 uid;
+	gid_t		 gid;
+	int		 ngroups;
+	gid_t		 groups[CONF_GROUPS_MAX];
+};
+
 enum conf_log_kind {
 	CONF_LOG_STDERR,
 	CONF_LOG_FILE,
@@ -165,11 +179,21 @@ struct conf_service {
 	int64_t		 connection_timeout;
 	int64_t		 drain_timeout;
 	int		 log_connections; /* enum conf_connections */
+	struct conf_user user;
+	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
+	int64_t		 group;		/* -1: the user's */
+	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	int		 new_privileges;
+	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
 
+#define CONF_DEFAULT_USER	"_preforkd"
+
 struct conf {
-	char		*status_file;	/* path; NULL: keep it in memory */
+	char		*status_file;	/* path; NULL: main decides */
+	char		*pidfile;	/* path; NULL: main decides */
 	struct conf_log	 log;
+	int		 dumpable;
 	int		 log_level;	/* enum log_level */
 	TAILQ_HEAD(, conf_service) services;
 };
@@ -221,6 +245,10 @@ enum setting_type {
 	TYPE_DURATION,		/* int64_t, milliseconds */
 	TYPE_CHOICE,		/* int, index into choices */
 	TYPE_PATH,		/* char *, absolute; NULL: not set */
+	TYPE_USER,		/* struct conf_user */
+	TYPE_GROUP,		/* int64_t, -1: not set */
+	TYPE_ROOT,		/* char [CONF_ROOT_MAX], absolute */
+	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
 	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
 	TYPE_LISTEN,		/* a struct conf_listen each */
@@ -246,7 +274,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	19
+#define SETTINGS	33
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -255,6 +283,11 @@ const struct setting *setting_find(const char *name);
 const char *setting_nearest(const char *name);
 /* What is allowed, in words; returns buf. */
 char	*setting_range(const struct setting *, char *buf, size_t size);
+/*
+ * Who serves when no `user' says it: CONF_DEFAULT_USER, or else nobody.
+ * Returns the name, or NULL when there is neither.
+ */
+const char *setting_default_user(struct conf_user *);
 /*
  * Set one value in the struct conf or conf_service at base.  Returns false
  * when text is not allowed there; listen, service and include never are.
@@ -329,6 +362,50 @@ bool	 listen_quiet(struct listener *, int64_t now);
 bool	 listen_pending(const struct listener *);
 /* Last step: no worker's copy can accept or hold the port; frees it. */
 void	 listen_close(struct listener *);
+
+/* daemon.c: descriptors, background with readiness, pid file */
+
+/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
+void	 daemon_descriptors(void);
+/*
+ * Goes on in a child; the caller's process ends when that is ready.  The
+ * caller's standard error is kept for good when the log goes there.
+ */
+void	 daemon_background(bool log_is_stderr);
+/* The start is over for this process: it lets go of the caller's terminal. */
+void	 daemon_let_go(void);
+/* In the master: it serves, the caller may go. */
+void	 daemon_ready(void);
+/*
+ * Lock the pid file, without a pid in it yet.  Returns 0, or -1 with a line in
+ * error, such as `preforkd is running already, pid 123'.
+ */
+int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
+/* 0, or -1 with errno; nothing to do when there is no pid file. */
+int	 daemon_write_pid(void);
+void	 daemon_remove_pid(void);
+
+/* privs.c: the one way down */
+
+/* In the master: not to be chosen when memory runs out, not to be dumped. */
+void	 privs_shield(bool dumpable);
+/*
+ * Whether workers can become what the service is to run as.  Returns NULL, or
+ * the name of the setting that cannot be had, and in why what is wrong.
+ */
+const char *privs_check(const struct conf_service *,
+	    char why[CONF_ERROR_MAX]);
+/*
+ * Whether a directory, given by its absolute path, is root's alone (or this
+ * user's), so that nobody else can replace what is in it; for root, this holds
+ * of all above it, too.  Returns NULL, or what is wrong with dir, which is
+ * PATH_MAX large.
+ */
+const char *privs_directory(const char *path, char *dir);
+/* In a worker: become what the service is to run as, or die. */
+void	 privs_drop(const struct conf_service *, bool dumpable);
+/* In the logger: become nobody in particular, or die; root when it must. */
+void	 privs_drop_logger(bool opens_files);
 
 /* sig.c: the table of signals */
 
@@ -618,6 +695,7 @@ struct worker {
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
 	pid_t		 master;
+	bool		 dumpable;
 };
 
 /* Runs in the new process with all signals blocked; never returns. */

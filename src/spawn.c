@@ -120,7 +120,8 @@ spawn_worker(struct master *m, struct pool *p)
 	    .listener = p->listener, .number = slot,
 	    .slot = &m->board.commons->slot[slot],
 	    .generation = p->service->generation->number,
-	    .master = m->board.status->pid };
+	    .master = m->board.status->pid,
+	    .dumpable = p->service->generation->conf->dumpable };
 	if ((pid = _Fork()) == -1) {
 		fork_failed(m, slot);
 		return -1;

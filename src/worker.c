@@ -409,6 +409,7 @@ set_up(struct life *l, const struct worker *w)
 		_exit(WORKER_START_FAILED);
 	}
 	fill_slot(l);
+	privs_drop(w->conf, w->dumpable);
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
 		log_error("prctl PR_SET_PDEATHSIG");
 		_exit(WORKER_START_FAILED);
@@ -429,6 +430,7 @@ worker_main(const struct worker *w)
 		log_errorx("service %s cannot start", w->conf->name);
 		_exit(WORKER_SERVICE_FAILED);
 	}
+	daemon_let_go();
 	become_idle(l);
 	poke();
 	accept_loop(l);

@@ -23,6 +23,7 @@ start_fixed() {
 	start -o "workers-min $n" -o "workers-max $n" -l 127.0.0.1:0 "$@"
 }
 
+# The service looks at a file of ours, which nobody cannot.
 faulty_file() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
@@ -146,6 +147,22 @@ asleep() {
 	not logged 'one at a time'
 }
 
+@test "C05 a failed fork at respawn is retried, though nothing else happens" {
+	start_fixed 4 greet
+	strace -qq -o "$D/trace" -e trace=clone,clone3,fork,vfork \
+	    -e inject=clone,clone3,fork,vfork:error=EAGAIN:when=1..2 -p "$M" \
+	    3>&- &
+	tracer=$!
+	wait_for traced
+	kill -KILL "$(one_worker)"
+	wait_for logged 'fork: Resource temporarily unavailable'
+	wait_for logged 'notice: fork works again'
+	wait_for has_workers 4
+	kill -INT "$tracer"
+	wait "$tracer" || true
+}
+traced() { not grep -q '^TracerPid:.0$' "/proc/$M/status"; }
+
 @test "A06 recycling after few connections loses none" {
 	start_fixed 8 -o 'max-connections-per-worker 3' \
 	    -o 'log-connections no' -o 'log-level debug' greet
@@ -169,7 +186,7 @@ asleep() {
 
 @test "A07 a service that dies at its start is throttled, and heals when mended" {
 	faulty_file
-	start_fixed 4 abort
+	start_fixed 4 -o 'user root' abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
 	kill -9 "${all[@]}"
@@ -191,7 +208,7 @@ asleep() {
 
 @test "A07 SIGTERM works at once while throttled" {
 	faulty_file
-	start_fixed 4 abort
+	start_fixed 4 -o 'user root' abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
 	kill -9 "${all[@]}"
@@ -204,7 +221,7 @@ asleep() {
 @test "J02 a service that cannot start makes the start fail" {
 	faulty_file
 	touch "$FAULT_FILE.fail"
-	start_quietly -l 127.0.0.1:0 abort
+	start_quietly -o 'user root' -l 127.0.0.1:0 abort
 	ended 1
 	logged 'error: cannot start: its workers die'
 	logged 'how="exit 94 \(the service cannot start\)"'
