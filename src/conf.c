@@ -134,6 +134,16 @@ assign(struct loader *ld, const struct setting *row, void *base,
 	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
 }
 
+static int
+assign_global(struct loader *ld, const struct setting *row,
+    const struct parse *p)
+{
+	if (row->type != TYPE_LOG)
+		return assign(ld, row, ld->conf, p->word[1]);
+	return setting_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
+	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
+}
+
 /* Two sockets on a free port (0) are never the same. */
 static bool
 same_address(const struct conf_listen *a, const struct conf_listen *b)
@@ -321,12 +331,19 @@ include(struct loader *ld, const char *pattern)
 	return rv;
 }
 
+/* How many words a setting may have, its keyword included. */
+static int
+most_words(const struct setting *row)
+{
+	return row->type == TYPE_LISTEN ? 4 : row->type == TYPE_LOG ? 3 : 2;
+}
+
 /* Whether the line has a value, and not more than one. */
 static int
 check_words(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
-	const int most = row->type == TYPE_LISTEN ? 4 : 2;
+	const int most = most_words(row);
 	char buf[SHOWN];
 
 	if (p->nwords < 2)
@@ -378,7 +395,7 @@ apply(struct loader *ld, const struct parse *p)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
-		return assign(ld, row, ld->conf, p->word[1]);
+		return assign_global(ld, row, p);
 	return assign(ld, row, ld->section->service, p->word[1]);
 }
 
@@ -443,7 +460,7 @@ override(struct loader *ld, const struct parse *p)
 	if (check_words(ld, row, p) == -1)
 		return -1;
 	if (row->scope == SCOPE_GLOBAL)
-		return assign(ld, row, ld->conf, p->word[1]);
+		return assign_global(ld, row, p);
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		section->seen[row - settings] = ld->at;
 		if (assign(ld, row, section->service, p->word[1]) == -1)
@@ -620,8 +637,10 @@ load_defaults(struct loader *ld, bool foreground)
 	ld->defaults.group = -1;
 	for (i = 0; i < CONF_LIMITS; i++)
 		ld->defaults.limit[i] = -1;
-	if (foreground)
+	if (foreground) {
+		ld->conf->log.kind = CONF_LOG_STDERR;
 		ld->defaults.log_connections = CONF_CONNECTIONS_BOTH;
+	}
 	return 0;
 }
 
@@ -705,6 +724,7 @@ conf_free(struct conf *conf)
 	}
 	free(conf->status_file);
 	free(conf->pidfile);
+	free(conf->log.path);
 	free(conf);
 }
 

@@ -283,6 +283,18 @@ allocate(struct master *m)
 	TAILQ_INIT(&m->listeners);
 }
 
+/* What the logger will open; every time, for it may be rotated away. */
+static void
+try_log(const struct conf *conf)
+{
+	struct sink sink = { .conf = &conf->log, .fd = -1 };
+	char error[CONF_ERROR_MAX];
+
+	if (sink_open(&sink, error) == -1)
+		fatalx("%s", error);
+	sink_close(&sink);
+}
+
 /* Everything that can fail while the caller's terminal still listens. */
 static void
 prepare(struct master *m, struct conf *conf)
@@ -292,12 +304,13 @@ prepare(struct master *m, struct conf *conf)
 	fixed_descriptors(m);
 	log_set_level((enum log_level)conf->log_level);
 	lock_pid_file(conf, m->source);
+	try_log(conf);
 	create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
 	if (reload_generation(m, conf, error) == NULL)
 		fatalx("%s", error);
-	m->logger = logger_start(m->log_fd, m->board.commons);
+	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
 	if (m->logger == -1)
 		fatal("fork of the logger");
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);

@@ -312,14 +312,17 @@ judge_readiness(struct master *m)
 static void
 keep_logger(struct master *m)
 {
-	if (m->logger != 0)
+	const struct generation *g = TAILQ_FIRST(&m->generations);
+
+	if (m->logger != 0 || g == NULL)
 		return;
 	if (m->now < m->logger_retry_at) {
 		master_wake_at(m, m->logger_retry_at);
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	if ((m->logger = logger_start(m->log_fd, m->board.commons)) == -1)
+	m->logger = logger_start(m->log_fd, &g->conf->log, m->board.commons);
+	if (m->logger == -1)
 		m->logger = 0;
 	else
 		log_errorx("the logger died and was replaced, lines that it "

@@ -146,6 +146,19 @@ struct conf_user {
 	gid_t		 groups[CONF_GROUPS_MAX];
 };
 
+enum conf_log_kind {
+	CONF_LOG_STDERR,
+	CONF_LOG_FILE,
+	CONF_LOG_SYSLOG
+};
+
+/* Where the log goes. */
+struct conf_log {
+	enum conf_log_kind kind;
+	char		*path;		/* of the file, absolute; or NULL */
+	int		 facility;	/* as in syslog(3) */
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -177,6 +190,7 @@ struct conf_service {
 struct conf {
 	char		*status_file;	/* path; NULL: main decides */
 	char		*pidfile;	/* path; NULL: main decides */
+	struct conf_log	 log;
 	int		 dumpable;
 	int		 log_level;	/* enum log_level */
 	TAILQ_HEAD(, conf_service) services;
@@ -233,6 +247,7 @@ enum setting_type {
 	TYPE_GROUP,		/* int64_t, -1: not set */
 	TYPE_ROOT,		/* char [CONF_ROOT_MAX], absolute */
 	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
+	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -257,7 +272,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	32
+#define SETTINGS	33
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -274,6 +289,9 @@ bool	 setting_set(const struct setting *, void *base, const char *text);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 bool	 setting_is_set(const struct setting *, const void *base);
+/* The same for a struct conf_log and the words after `log'. */
+bool	 setting_set_log(struct conf_log *, const char *const *word,
+	    int nwords);
 /*
  * The words after `listen': fills all but text.  Returns false with *why set
  * to what is wrong and what is allowed (static text).
@@ -373,7 +391,10 @@ void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
-/* Dispositions of a worker and of the logger, set before unblocking. */
+/*
+ * Dispositions of a worker, set before unblocking, and of the logger, which
+ * unblocks only while it waits.
+ */
 void	 sig_worker(void);
 void	 sig_logger(void);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
@@ -383,7 +404,7 @@ void	 sig_table(FILE *);
 
 /* handler.c: what runs in a signal handler, and nothing else */
 
-/* Master: set by a signal, cleared by whoever acts on it. */
+/* Master, logger: set by a signal, cleared by whoever acts on it. */
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 /* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
@@ -736,13 +757,33 @@ void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
 void	 linger_finish(struct linger_ring *);
 
+/* sink.c: where log lines end up: standard error, a file, syslogd */
+
+struct sink {
+	const struct conf_log *conf;
+	int		 fd;		/* -1: not open, or not connected */
+};
+
+/*
+ * Open, or open anew: what was open stays so when that fails.  Starts with fd
+ * -1.  Returns 0, or -1 with a line in error that names the path; standard
+ * error and syslog always succeed.
+ */
+int	 sink_open(struct sink *, char error[CONF_ERROR_MAX]);
+void	 sink_close(struct sink *);
+/*
+ * Write lines, each with its newline; returns how many bytes were taken, fewer
+ * when it failed.  Waits for what is slow, up to 0.5 s for syslogd.
+ */
+size_t	 sink_write(struct sink *, char *lines, size_t size);
+
 /* logger.c: the one process that writes the log */
 
 /*
- * Fork the logger, which reads records from the pipe and writes lines to
- * standard error until all write ends are closed.  Returns its pid or -1.
+ * Fork the logger, which reads records from the pipe and writes lines until
+ * all write ends are closed.  Returns its pid or -1.
  */
-pid_t	 logger_start(int readfd, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 

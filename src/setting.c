@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "preforkd.h"
 
@@ -25,8 +26,8 @@
 #define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
 
 static const char *const type_names[] = { "number", "number", "duration",
-    "word", "path", "user", "group", "path", "limit", "word", "address",
-    "name", "pattern" };
+    "word", "path", "user", "group", "path", "limit", "log", "word",
+    "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level and of enum conf_connections. */
@@ -34,6 +35,31 @@ static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
 static const char *const yes_no[] = { "no", "yes", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
+
+static const struct {
+	const char	*name;
+	int		 code;
+} facilities[] = {
+	{ "auth", LOG_AUTH },
+	{ "authpriv", LOG_AUTHPRIV },
+	{ "cron", LOG_CRON },
+	{ "daemon", LOG_DAEMON },
+	{ "ftp", LOG_FTP },
+	{ "local0", LOG_LOCAL0 },
+	{ "local1", LOG_LOCAL1 },
+	{ "local2", LOG_LOCAL2 },
+	{ "local3", LOG_LOCAL3 },
+	{ "local4", LOG_LOCAL4 },
+	{ "local5", LOG_LOCAL5 },
+	{ "local6", LOG_LOCAL6 },
+	{ "local7", LOG_LOCAL7 },
+	{ "lpr", LOG_LPR },
+	{ "mail", LOG_MAIL },
+	{ "news", LOG_NEWS },
+	{ "user", LOG_USER },
+	{ "uucp", LOG_UUCP }
+};
+#define FACILITIES	(sizeof(facilities) / sizeof(facilities[0]))
 
 #define NOWHERE		SCOPE_ANY, 0
 #define GLOBAL(field)	SCOPE_GLOBAL, offsetof(struct conf, field)
@@ -54,6 +80,8 @@ const struct setting settings[SETTINGS] = {
 	    NULL, NULL, "a locked file with the pid of the master" },
 	{ "dumpable", TYPE_CHOICE, GLOBAL(dumpable), false, 0, 0, yes_no,
 	    "no", "whether processes started by root may dump core" },
+	{ "log", TYPE_LOG, GLOBAL(log), false, 0, 0, NULL, "syslog",
+	    "where the log goes" },
 	{ "log-level", TYPE_CHOICE, GLOBAL(log_level), true, 0, 0,
 	    levels, "info", "the least important messages that are logged" },
 	{ "service", TYPE_SERVICE, NOWHERE, true, 0, 0, NULL, NULL,
@@ -228,6 +256,10 @@ put_range(FILE *out, const struct setting *row)
 	case TYPE_PATH:
 		fputs("an absolute path", out);
 		break;
+	case TYPE_LOG:
+		fputs("stderr, syslog [FACILITY] or file PATH: a facility of "
+		    "syslog(3), an absolute path", out);
+		break;
 	case TYPE_LISTEN:
 		fputs("ADDRESS:PORT, [IPV6]:PORT, *:PORT or unix:/PATH "
 		    "[mode=0666] [owner=USER[:GROUP]]", out);
@@ -380,6 +412,41 @@ set_limit(const struct setting *row, int64_t *field, const char *text)
 	return true;
 }
 
+static bool
+set_facility(int *field, const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < FACILITIES; i++) {
+		if (strcmp(facilities[i].name, text) == 0) {
+			*field = facilities[i].code;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What was set before, the default, goes. */
+bool
+setting_set_log(struct conf_log *log, const char *const *word, int nwords)
+{
+	const char *more = nwords > 1 ? word[1] : NULL;
+
+	if (strcmp(word[0], "file") == 0) {
+		log->kind = CONF_LOG_FILE;
+		return more != NULL && set_path(&log->path, more);
+	}
+	free(log->path);
+	log->path = NULL;
+	if (strcmp(word[0], "syslog") == 0) {
+		log->kind = CONF_LOG_SYSLOG;
+		return set_facility(&log->facility,
+		    more != NULL ? more : "daemon");
+	}
+	log->kind = CONF_LOG_STDERR;
+	return strcmp(word[0], "stderr") == 0 && more == NULL;
+}
+
 bool
 setting_set(const struct setting *row, void *base, const char *text)
 {
@@ -411,6 +478,8 @@ setting_set(const struct setting *row, void *base, const char *text)
 		return set_root(field, text);
 	case TYPE_LIMIT:
 		return set_limit(row, field, text);
+	case TYPE_LOG:
+		return setting_set_log(field, &text, 1);
 	case TYPE_RUN:
 		return set_run(field, text);
 	case TYPE_LISTEN:
@@ -538,6 +607,27 @@ put_limit(FILE *out, int64_t limit)
 		fprintf(out, "%lld", (long long)limit);
 }
 
+static void
+put_log(FILE *out, const struct conf_log *log)
+{
+	size_t i = 0;
+
+	switch (log->kind) {
+	case CONF_LOG_STDERR:
+		fputs("stderr", out);
+		break;
+	case CONF_LOG_FILE:
+		fputs("file ", out);
+		parse_put(out, log->path);
+		break;
+	case CONF_LOG_SYSLOG:
+		while (facilities[i].code != log->facility)
+			i++;
+		fprintf(out, "syslog %s", facilities[i].name);
+		break;
+	}
+}
+
 void
 setting_put(FILE *out, const struct setting *row, const void *base)
 {
@@ -575,6 +665,9 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		break;
 	case TYPE_LIMIT:
 		put_limit(out, *(const int64_t *)field);
+		break;
+	case TYPE_LOG:
+		put_log(out, field);
 		break;
 	case TYPE_RUN:
 		run = *(const struct preforkd_service *const *)field;

@@ -26,6 +26,7 @@ start_fixed() {
 	start -o "workers-min $n" -o "workers-max $n" -l 127.0.0.1:0 "$@"
 }
 
+# The service looks at a file of ours, which nobody cannot.
 faulty_file() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
@@ -186,7 +187,7 @@ asleep() {
 
 @test "A07 a service that dies at its start is throttled, and heals when mended" {
 	faulty_file
-	start_fixed 4 abort
+	start_fixed 4 -o 'user root' abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
 	kill -9 "${all[@]}"
@@ -208,7 +209,7 @@ asleep() {
 
 @test "A07 SIGTERM works at once while throttled" {
 	faulty_file
-	start_fixed 4 abort
+	start_fixed 4 -o 'user root' abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
 	kill -9 "${all[@]}"
@@ -221,7 +222,7 @@ asleep() {
 @test "J02 a service that cannot start makes the start fail" {
 	faulty_file
 	touch "$FAULT_FILE.fail"
-	start_quietly -l 127.0.0.1:0 abort
+	start_quietly -o 'user root' -l 127.0.0.1:0 abort
 	ended 1
 	logged 'error: cannot start: its workers die'
 	logged 'how="exit 94 \(the service cannot start\)"'

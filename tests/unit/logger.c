@@ -39,6 +39,7 @@ struct run {			/* a logger, and what it writes to */
 	int	err;		/* the same, for writing */
 };
 
+static const struct conf_log standard_error = { .kind = CONF_LOG_STDERR };
 static int failures;
 static regex_t grammar;
 static struct commons *commons;
@@ -74,7 +75,7 @@ start(struct run *r, int out, int err)
 	must(logger_pipe(fds) == 0, "logger_pipe");
 	saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
 	dup2(err, STDERR_FILENO);
-	r->pid = logger_start(fds[0], commons);
+	r->pid = logger_start(fds[0], &standard_error, commons);
 	must(r->pid != -1, "logger_start");
 	dup2(saved, STDERR_FILENO);
 	close(saved);
