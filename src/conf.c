@@ -579,23 +579,40 @@ check_service(struct loader *ld, const struct section *section)
 	return 0;
 }
 
+/* In the place of the user's own group, which then is none of its groups. */
+static void
+replace_group(struct conf_user *user, gid_t group)
+{
+	int i, n = 0;
+
+	for (i = 0; i < user->ngroups; i++)
+		if (user->groups[i] != user->gid && user->groups[i] != group)
+			user->groups[n++] = user->groups[i];
+	user->groups[n++] = group;
+	user->ngroups = n;
+	user->gid = group;
+}
+
 /* Root does not serve unless told to. */
 static int
 settle_user(struct loader *ld, struct section *section)
 {
-	const struct setting *row = setting_find("user");
 	struct conf_service *service = section->service;
+	char why[CONF_ERROR_MAX];
+	const char *name;
 
-	if (geteuid() == 0 && !service->user.set &&
-	    !setting_set(row, service, CONF_DEFAULT_USER)) {
-		service->user_is_nobody = true;
-		if (!setting_set(row, service, "nobody"))
+	if (geteuid() == 0 && !service->user.set) {
+		if ((name = setting_default_user(&service->user)) == NULL)
 			return wrong(ld, &section->at, "service %s: no user "
 			    CONF_DEFAULT_USER " and no nobody: must have a "
 			    "user line", service->name);
+		service->user_is_nobody = strcmp(name, CONF_DEFAULT_USER) != 0;
 	}
 	if (service->group != -1)
-		service->user.gid = (gid_t)service->group;
+		replace_group(&service->user, (gid_t)service->group);
+	if ((name = privs_check(service, why)) != NULL)
+		return wrong(ld, origin(ld, section, name), "service %s: %s",
+		    service->name, why);
 	return 0;
 }
 

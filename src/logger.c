@@ -423,9 +423,9 @@ logger_main(struct logger *l)
 }
 
 /*
- * In the child, which needs nothing but the pipe and standard error.  It opens
- * the file again and again, in a directory that is root's: so it stays root
- * when the server is.
+ * In the child, which needs nothing but the pipe and perhaps standard error.
+ * A file it opens again and again, in a directory that is root's: so it stays
+ * root when the server is.
  */
 __attribute__((__noreturn__))
 static void
@@ -440,13 +440,14 @@ logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 		fatal("logger: calloc");
 	l->sink = (struct sink){ .conf = conf, .fd = -1 };
 	l->dropped = &commons->log_dropped;
+	privs_drop_logger(conf->kind == CONF_LOG_FILE);
+	daemon_let_go();
 	if (readfd != STDIN_FILENO &&
 	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
 		fatal("logger: dup3");
 	close(STDOUT_FILENO);
 	closefrom(STDERR_FILENO + 1);
 	setproctitle("logger");
-	/* The place to give up privileges; see above what it must keep. */
 	logger_main(l);
 }
 

@@ -215,22 +215,32 @@ lock_pid_file(const struct conf *conf, const struct conf_source *source)
 		free(path);
 }
 
+/* The pid file is locked, and would stay. */
+__attribute__((__noreturn__))
 static void
-warn_of_users(const struct conf *conf)
+give_up(const char *error)
 {
-	const struct conf_service *s;
+	daemon_remove_pid();
+	fatalx("%s", error);
+}
 
-	TAILQ_FOREACH(s, &conf->services, entry) {
-		if (s->user_is_nobody)
-			log_warnx("no user " CONF_DEFAULT_USER " here, "
-			    "serving as nobody service=%s", s->name);
-		else if (geteuid() == 0 && s->user.uid == 0)
-			log_warnx("serving as root service=%s", s->name);
-		else if (geteuid() != 0 && s->user.set &&
-		    s->user.uid != geteuid())
-			log_warnx("only root can serve as another user: "
-			    "user ignored service=%s", s->name);
+static void
+warn_of_user(const struct conf_service *s)
+{
+	if (geteuid() != 0) {
+		if ((s->user.set && s->user.uid != geteuid()) ||
+		    s->group != -1 || s->chroot[0] != '\0')
+			log_warnx("only root can change these: user, group "
+			    "and chroot ignored service=%s", s->name);
+		return;
 	}
+	if (s->user_is_nobody)
+		log_warnx("no user " CONF_DEFAULT_USER " here, serving as "
+		    "nobody service=%s", s->name);
+	if (s->user.uid == 0)
+		log_warnx("serving as root service=%s", s->name);
+	else if (s->user.gid == 0)
+		log_warnx("serving in the group of root service=%s", s->name);
 }
 
 static void
@@ -241,7 +251,7 @@ create_scoreboard(struct master *m, const struct conf *conf)
 	if (path == NULL)
 		path = run_file(m->source, ".status");
 	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
-		fatalx("%s", error);
+		give_up(error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
@@ -291,7 +301,7 @@ try_log(const struct conf *conf)
 	char error[CONF_ERROR_MAX];
 
 	if (sink_open(&sink, error) == -1)
-		fatalx("%s", error);
+		give_up(error);
 	sink_close(&sink);
 }
 
@@ -299,6 +309,7 @@ try_log(const struct conf *conf)
 static void
 prepare(struct master *m, struct conf *conf)
 {
+	const struct conf_service *s;
 	char error[CONF_ERROR_MAX];
 
 	fixed_descriptors(m);
@@ -309,12 +320,17 @@ prepare(struct master *m, struct conf *conf)
 	allocate(m);
 	m->now = clock_now();
 	if (reload_generation(m, conf, error) == NULL)
-		fatalx("%s", error);
+		give_up(error);
 	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
-	if (m->logger == -1)
-		fatal("fork of the logger");
+	if (m->logger == -1) {
+		snprintf(error, sizeof(error), "fork of the logger: %s",
+		    strerror(errno));
+		give_up(error);
+	}
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
-	warn_of_users(conf);
+	log_echo(conf->log.kind != CONF_LOG_STDERR);
+	TAILQ_FOREACH(s, &conf->services, entry)
+		warn_of_user(s);
 }
 
 int
@@ -328,8 +344,7 @@ main(int argc, char *argv[])
 		usage();
 	parse_options(&options, argc, argv);
 	daemon_descriptors();
-	sig_reset();
-	sig_block(NULL);
+	sig_reset();	/* a check that hangs can be interrupted */
 	if ((conf = conf_load(&options.source, error)) == NULL) {
 		log_errorx("%s", error);
 		return 1;
@@ -340,8 +355,9 @@ main(int argc, char *argv[])
 		conf_free(conf);
 		return 0;
 	}
+	sig_block(NULL);
 	if (!options.source.foreground)
-		daemon_background();
+		daemon_background(conf->log.kind == CONF_LOG_STDERR);
 	umask(022);
 	tzset();	/* while the file can be read: see chroot */
 	if (chdir("/") == -1)

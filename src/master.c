@@ -24,6 +24,7 @@
 #define PULLED_EVERY	100	/* ... whose workers are finishing */
 #define LOGGER_EVERY	1000	/* a dead logger is replaced */
 #define LOGGER_TIME	2000	/* for its last line */
+#define START_FORKS	400	/* ms of delay: 4 failures end a start */
 
 void
 master_wake_at(struct master *m, int64_t when)
@@ -254,15 +255,14 @@ ready(struct master *m, struct generation *g)
 	m->state = MASTER_RUNNING;
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		log_notice("serving %s service=%s", l->name, l->service);
-	if (m->print_ready)
-		print_addresses(m);
 	if (daemon_write_pid() == -1) {
 		log_error("write of the pid file");
-		daemon_tell("the pid file cannot be written");
 		m->failed = true;
 		stop_at_once(m, "no pid file");
 		return;
 	}
+	if (m->print_ready)
+		print_addresses(m);
 	daemon_ready();
 }
 
@@ -275,7 +275,6 @@ not_ready(struct master *m, struct generation *g, const char *why)
 		return;
 	}
 	log_errorx("cannot start: %s", why);
-	daemon_tell(why);
 	m->failed = true;
 	stop_at_once(m, why);
 }
@@ -303,7 +302,9 @@ judge_readiness(struct master *m)
 			not_ready(m, g, "its workers die");
 			return;
 		}
-	if (m->now >= g->ready_by)
+	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)
+		not_ready(m, g, "no process can be started");
+	else if (m->now >= g->ready_by)
 		not_ready(m, g, "its workers are not ready in time");
 	else
 		master_wake_at(m, g->ready_by);

@@ -282,6 +282,11 @@ const char *setting_nearest(const char *name);
 /* What is allowed, in words; returns buf. */
 char	*setting_range(const struct setting *, char *buf, size_t size);
 /*
+ * Who serves when no `user' says it: CONF_DEFAULT_USER, or else nobody.
+ * Returns the name, or NULL when there is neither.
+ */
+const char *setting_default_user(struct conf_user *);
+/*
  * Set one value in the struct conf or conf_service at base.  Returns false
  * when text is not allowed there; listen, service and include never are.
  */
@@ -360,12 +365,15 @@ void	 listen_close(struct listener *);
 
 /* 0, 1 and 2 are open whatever the caller left, nothing else is. */
 void	 daemon_descriptors(void);
-/* Goes on in a child; the caller's process ends when that is ready. */
-void	 daemon_background(void);
-/* It serves: the caller may go, its terminal is let go of. */
+/*
+ * Goes on in a child; the caller's process ends when that is ready.  The
+ * caller's standard error is kept for good when the log goes there.
+ */
+void	 daemon_background(bool log_is_stderr);
+/* The start is over for this process: it lets go of the caller's terminal. */
+void	 daemon_let_go(void);
+/* In the master: it serves, the caller may go. */
 void	 daemon_ready(void);
-/* It will not serve; to the caller, if it waits. */
-void	 daemon_tell(const char *why);
 /*
  * Lock the pid file, without a pid in it yet.  Returns 0, or -1 with a line in
  * error, such as `preforkd is running already, pid 123'.
@@ -379,8 +387,23 @@ void	 daemon_remove_pid(void);
 
 /* In the master: not to be chosen when memory runs out, not to be dumped. */
 void	 privs_shield(bool dumpable);
+/*
+ * Whether workers can become what the service is to run as.  Returns NULL, or
+ * the name of the setting that cannot be had, and in why what is wrong.
+ */
+const char *privs_check(const struct conf_service *,
+	    char why[CONF_ERROR_MAX]);
+/*
+ * Whether a directory, given by its absolute path, is root's alone (or this
+ * user's), so that nobody else can replace what is in it; for root, this holds
+ * of all above it, too.  Returns NULL, or what is wrong with dir, which is
+ * PATH_MAX large.
+ */
+const char *privs_directory(const char *path, char *dir);
 /* In a worker: become what the service is to run as, or die. */
 void	 privs_drop(const struct conf_service *, bool dumpable);
+/* In the logger: become nobody in particular, or die; root when it must. */
+void	 privs_drop_logger(bool opens_files);
 
 /* sig.c: the table of signals */
 

@@ -64,11 +64,13 @@ static const struct {
 #define NOWHERE		SCOPE_ANY, 0
 #define GLOBAL(field)	SCOPE_GLOBAL, offsetof(struct conf, field)
 #define SERVICE(field)	SCOPE_SERVICE, offsetof(struct conf_service, field)
-#define LIMIT(i)	SERVICE(limit[i]), true, 0, INT64_MAX - 1
+#define LIMIT(i, min)	SERVICE(limit[i]), true, min, INT64_MAX - 1
 
 /*
  * backlog: what Linux allows unless told otherwise (net.core.somaxconn), so
  * that a burst waits in the queue instead of for a SYN's retransmission.
+ * rlimit-nofile: what a worker has open, with a full ring of clients that
+ * linger, and some for the service.
  * workers-idle-time: long enough that a burst a minute finds its workers.
  */
 const struct setting settings[SETTINGS] = {
@@ -132,21 +134,21 @@ const struct setting settings[SETTINGS] = {
 	{ "new-privileges", TYPE_CHOICE, SERVICE(new_privileges), true, 0, 0,
 	    yes_no, "no",
 	    "whether a worker may gain some, by set-user-ID programs" },
-	{ "rlimit-as", TYPE_LIMIT, LIMIT(0), NULL, NULL,
+	{ "rlimit-as", TYPE_LIMIT, LIMIT(0, 0), NULL, NULL,
 	    "setrlimit(2) of each worker: bytes of address space" },
-	{ "rlimit-core", TYPE_LIMIT, LIMIT(1), NULL, NULL,
+	{ "rlimit-core", TYPE_LIMIT, LIMIT(1, 0), NULL, NULL,
 	    "setrlimit(2) of each worker: bytes of a core file" },
-	{ "rlimit-cpu", TYPE_LIMIT, LIMIT(2), NULL, NULL,
+	{ "rlimit-cpu", TYPE_LIMIT, LIMIT(2, 1), NULL, NULL,
 	    "setrlimit(2) of each worker: seconds of CPU time" },
-	{ "rlimit-data", TYPE_LIMIT, LIMIT(3), NULL, NULL,
+	{ "rlimit-data", TYPE_LIMIT, LIMIT(3, 0), NULL, NULL,
 	    "setrlimit(2) of each worker: bytes of data" },
-	{ "rlimit-fsize", TYPE_LIMIT, LIMIT(4), NULL, NULL,
+	{ "rlimit-fsize", TYPE_LIMIT, LIMIT(4, 0), NULL, NULL,
 	    "setrlimit(2) of each worker: bytes of a file written" },
-	{ "rlimit-nofile", TYPE_LIMIT, LIMIT(5), NULL, NULL,
+	{ "rlimit-nofile", TYPE_LIMIT, LIMIT(5, 32), NULL, NULL,
 	    "setrlimit(2) of each worker: descriptors" },
-	{ "rlimit-nproc", TYPE_LIMIT, LIMIT(6), NULL, NULL,
+	{ "rlimit-nproc", TYPE_LIMIT, LIMIT(6, 0), NULL, NULL,
 	    "setrlimit(2) of each worker: processes of the user" },
-	{ "rlimit-stack", TYPE_LIMIT, LIMIT(7), NULL, NULL,
+	{ "rlimit-stack", TYPE_LIMIT, LIMIT(7, 128 << 10), NULL, NULL,
 	    "setrlimit(2) of each worker: bytes of stack" }
 };
 
@@ -246,7 +248,8 @@ put_range(FILE *out, const struct setting *row)
 		    CONF_ROOT_MAX - 1);
 		break;
 	case TYPE_LIMIT:
-		fputs("a number, also with k, m or g, or unlimited", out);
+		fprintf(out, "%lld or more, also with k, m or g, or unlimited",
+		    (long long)row->min);
 		break;
 	case TYPE_RUN:
 		fputs("one of ", out);
@@ -387,6 +390,19 @@ set_user(struct conf_user *user, const char *text)
 	user->ngroups = CONF_GROUPS_MAX;
 	return getgrouplist(text, pw->pw_gid, user->groups,
 	    &user->ngroups) != -1;
+}
+
+const char *
+setting_default_user(struct conf_user *user)
+{
+	static const char *const names[] = { CONF_DEFAULT_USER, "nobody" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (set_user(user, names[i]))
+			return names[i];
+	user->set = false;
+	return NULL;
 }
 
 static bool

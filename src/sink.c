@@ -24,6 +24,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -49,60 +50,15 @@ wrong(char error[CONF_ERROR_MAX], const char *what, const char *path,
 	return -1;
 }
 
-/* What is wrong with a directory for a log of root's, or NULL. */
-static const char *
-bad_directory(const char *dir, bool last)
-{
-	struct stat st;
-
-	if (stat(dir, &st) == -1)
-		return strerror(errno);
-	if (!S_ISDIR(st.st_mode))
-		return "must be a directory";
-	if (st.st_uid != 0)
-		return "must belong to root";
-	/* In a sticky directory what is root's cannot be replaced. */
-	if (!last && (st.st_mode & S_ISVTX) != 0)
-		return NULL;
-	if ((st.st_mode & S_IWOTH) != 0 ||
-	    ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0))
-		return "must be writable by root alone";
-	return NULL;
-}
-
-/* Look at a directory, given by its absolute path, and at all above it. */
-static int
-check_directories(const char *path, char error[CONF_ERROR_MAX])
-{
-	char dir[PATH_MAX];
-	const char *why;
-	size_t n;
-
-	for (n = 1; path[n - 1] != '\0'; n++) {
-		if (n > 1 && path[n] != '/' && path[n] != '\0')
-			continue;
-		strlcpy(dir, path, n + 1);
-		if ((why = bad_directory(dir, path[n] == '\0')) != NULL)
-			return wrong(error, "directory", dir, why);
-	}
-	return 0;
-}
-
-/* The directories of a file, as the path names them and as they are. */
 static int
 check_place(const char *path, char error[CONF_ERROR_MAX])
 {
-	char dir[PATH_MAX], real[PATH_MAX];
+	char copy[PATH_MAX], dir[PATH_MAX];
+	const char *why;
 
-	strlcpy(dir, path, sizeof(dir));
-	*strrchr(dir, '/') = '\0';
-	if (dir[0] == '\0')
-		strlcpy(dir, "/", sizeof(dir));
-	if (check_directories(dir, error) == -1)
-		return -1;
-	if (realpath(dir, real) == NULL)
-		return wrong(error, "directory", dir, strerror(errno));
-	return check_directories(real, error);
+	strlcpy(copy, path, sizeof(copy));
+	why = privs_directory(dirname(copy), dir);
+	return why == NULL ? 0 : wrong(error, "directory", dir, why);
 }
 
 static const char *

@@ -398,6 +398,7 @@ worker_main(const struct worker *w)
 		log_errorx("service %s cannot start", w->conf->name);
 		_exit(WORKER_SERVICE_FAILED);
 	}
+	daemon_let_go();
 	title(l, "serving");
 	become_idle(l);
 	poke(l);
