@@ -317,7 +317,7 @@ try_log(const struct conf *conf)
 	char error[CONF_ERROR_MAX];
 
 	if (sink_open(&sink, error) == -1)
-		give_up(error);
+		give_up(NULL, error);
 	sink_close(&sink);
 }
 
