@@ -144,22 +144,28 @@ assign_global(struct loader *ld, const struct setting *row,
 	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
 }
 
-/* Two sockets on a free port (0) are never the same. */
+/* Whether one keeps the other from being bound; port 0 is always free. */
+static bool
+in_conflict(const struct address *a, const struct address *b)
+{
+	if (address_path(a) == NULL && address_port(a) == 0)
+		return false;
+	if (a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0)
+		return true;
+	return a->ss.ss_family == b->ss.ss_family &&
+	    address_path(a) == NULL && address_port(a) == address_port(b) &&
+	    (address_is_any(a) || address_is_any(b));
+}
+
 static bool
 same_address(const struct conf_listen *a, const struct conf_listen *b)
 {
 	int i, j;
 
-	for (i = 0; i < a->naddress; i++) {
-		if (address_path(&a->address[i]) == NULL &&
-		    address_port(&a->address[i]) == 0)
-			continue;
+	for (i = 0; i < a->naddress; i++)
 		for (j = 0; j < b->naddress; j++)
-			if (a->address[i].len == b->address[j].len &&
-			    memcmp(&a->address[i].ss, &b->address[j].ss,
-			    a->address[i].len) == 0)
+			if (in_conflict(&a->address[i], &b->address[j]))
 				return true;
-	}
 	return false;
 }
 
@@ -576,6 +582,11 @@ check_service(struct loader *ld, const struct section *section)
 		    "service %s: workers-max %d: must be at least its number "
 		    "of listening sockets, %d", service->name,
 		    service->workers_max, sockets);
+	if (sockets > conf_surge(service))
+		return wrong(ld, origin(ld, section, "workers-surge"),
+		    "service %s: workers-surge %d: must be at least its number "
+		    "of listening sockets, %d, or a reload had no room",
+		    service->name, conf_surge(service), sockets);
 	return 0;
 }
 

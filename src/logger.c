@@ -469,6 +469,7 @@ logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 	l->sink = (struct sink){ .conf = conf, .fd = -1 };
 	l->commons = commons;
 	privs_drop_logger(conf->kind == CONF_LOG_FILE);
+	daemon_let_go();
 	if (readfd != STDIN_FILENO &&
 	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
 		fatal("logger: dup3");

@@ -25,6 +25,7 @@
 #error SYSCONFDIR and RUNSTATEDIR come from config.mk
 #endif
 
+#define SLOTS_LEAST	4096	/* of the scoreboard */
 #define OPTIONS_MAX	64	/* of -l, and of -o */
 
 struct options {
@@ -215,11 +216,13 @@ lock_pid_file(const struct conf *conf, const struct conf_source *source)
 		free(path);
 }
 
-/* The pid file is locked, and would stay. */
+/* The pid file and the status would stay. */
 __attribute__((__noreturn__))
 static void
-give_up(const char *error)
+give_up(const char *status, const char *error)
 {
+	if (status != NULL)
+		scoreboard_discard(status);
 	daemon_remove_pid();
 	fatalx("%s", error);
 }
@@ -243,6 +246,17 @@ warn_of_user(const struct conf_service *s)
 		log_warnx("serving in the group of root service=%s", s->name);
 }
 
+/* Slots, with room for what reloads may add. */
+static int
+room(const struct conf *conf)
+{
+	int need = conf_slots(conf) * 2;
+
+	if (need < SLOTS_LEAST)
+		return SLOTS_LEAST;
+	return need < CONF_SLOTS_MAX ? need : CONF_SLOTS_MAX;
+}
+
 /* Returns the path of the status, to be freed; NULL when it has none. */
 static char *
 create_scoreboard(struct master *m, const struct conf *conf)
@@ -253,8 +267,8 @@ create_scoreboard(struct master *m, const struct conf *conf)
 		path = run_file(m->source, ".status");
 	else if ((path = strdup(conf->status_file)) == NULL)
 		fatal("strdup");
-	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
-		give_up(error);
+	if (scoreboard_create(&m->board, path, room(conf), error) == -1)
+		give_up(NULL, error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
@@ -303,7 +317,7 @@ try_log(const struct conf *conf)
 	char error[CONF_ERROR_MAX];
 
 	if (sink_open(&sink, error) == -1)
-		give_up(error);
+		give_up(NULL, error);
 	sink_close(&sink);
 }
 
@@ -321,18 +335,15 @@ prepare(struct master *m, struct conf *conf)
 	path = create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
-	if (reload_generation(m, conf, error) == NULL) {
-		if (path != NULL)
-			scoreboard_discard(path);
-		give_up(error);
-	}
-	free(path);
+	if (reload_generation(m, conf, error) == NULL)
+		give_up(path, error);
 	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
 	if (m->logger == -1) {
 		snprintf(error, sizeof(error), "fork of the logger: %s",
 		    strerror(errno));
-		give_up(error);
+		give_up(path, error);
 	}
+	free(path);
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
 	log_echo(conf->log.kind != CONF_LOG_STDERR);
 	TAILQ_FOREACH(s, &conf->services, entry)

@@ -37,15 +37,15 @@ master_wake_at(struct master *m, int64_t when)
 void
 master_pull(struct master *m, struct pool *p)
 {
-	int64_t patience = p->service->conf->drain_timeout;
 	int64_t from = m->stop_from != 0 ? m->stop_from : m->now;
 	int i;
 
 	p->leaving = true;
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0 && m->child[i].pool == p)
-			spawn_retire(m, i, patience == 0 ? 0 :
-			    from + patience);
+			spawn_retire(m, i, from +
+			    p->service->conf->drain_timeout,
+			    "drain-timeout passed");
 }
 
 void
@@ -157,20 +157,15 @@ stop_at_once(struct master *m, const char *why)
 	}
 }
 
-/* The longest drain-timeout; 0 when a service waits for ever. */
 static int64_t
-patience(const struct master *m)
+longest_drain(const struct master *m)
 {
 	const struct pool *p;
-	int64_t longest = -1, t;
+	int64_t longest = 0;
 
-	TAILQ_FOREACH(p, &m->pools, entry) {
-		t = p->service->conf->drain_timeout;
-		if (t == 0)
-			return 0;
-		if (t > longest)
-			longest = t;
-	}
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->conf->drain_timeout > longest)
+			longest = p->service->conf->drain_timeout;
 	return longest;
 }
 
@@ -178,12 +173,11 @@ static void
 stop_gracefully(struct master *m)
 {
 	struct listener *l;
-	int64_t longest = patience(m);
 
 	log_notice("stopping, clients finish");
 	m->state = MASTER_DRAINING;
 	m->stop_from = m->now;
-	m->stop_by = longest == 0 ? 0 : m->now + longest;
+	m->stop_by = m->now + longest_drain(m);
 	reload_cancel(m);
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		master_farewell(m, l);
@@ -210,7 +204,7 @@ act_on_stop(struct master *m)
 		else
 			stop_at_once(m, "a second SIGTERM");
 	}
-	if (m->state != MASTER_DRAINING || m->stop_by == 0)
+	if (m->state != MASTER_DRAINING)
 		return;
 	if (m->now >= m->stop_by)
 		stop_at_once(m, "drain-timeout passed");
@@ -232,10 +226,17 @@ act_on_reload(struct master *m)
 		log_notice("SIGUSR2: this version cannot upgrade in place");
 }
 
+/* For whoever started it; a pipe that is full is not waited for. */
 static void
 print_addresses(const struct master *m)
 {
+	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
 	const struct listener *l;
+
+	if (poll(&pfd, 1, 0) == 0) {
+		log_warnx("nobody reads the addresses of -1");
+		return;
+	}
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		dprintf(STDOUT_FILENO, "%s\n", l->name);
@@ -340,7 +341,6 @@ empty_poke_pipe(struct master *m)
 
 	if (read(m->poke_fd, buf, sizeof(buf)) == -1 && errno != EAGAIN)
 		log_error("read of the wake-up pipe");
-	atomic_store(&m->board.commons->poked, 0);
 }
 
 /*
@@ -387,6 +387,9 @@ pass(struct master *m)
 	if (m->state != MASTER_KILLING)
 		look_plan(m);
 	judge_readiness(m);
+	if (handler_pending[SIGHUP] && m->state == MASTER_RUNNING &&
+	    m->reload.state == RELOAD_IDLE)
+		master_wake_at(m, m->now);
 	farewells(m);
 	reload_bury(m);
 	keep_logger(m);

@@ -75,6 +75,8 @@ char	*address_text(const struct address *, char *buf, size_t size);
 char	*address_host(const struct address *, char *buf, size_t size);
 /* The port in host order; 0 for a Unix socket. */
 unsigned int address_port(const struct address *);
+/* Whether it is 0.0.0.0 or ::, which stand for every address. */
+bool	 address_is_any(const struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
 
@@ -450,7 +452,9 @@ enum slot_state {
 	SLOT_STARTING,
 	SLOT_IDLE,
 	SLOT_BUSY,
-	SLOT_DRAINING		/* serving its last client */
+	SLOT_DRAINING,		/* serving its last client */
+	SLOT_CLOSING,		/* client served, but it still sends */
+	SLOT_LEAVING		/* the same, and no client will follow */
 };
 const char *slot_state_name(uint32_t);	/* "?" for a number out of range */
 
@@ -493,7 +497,6 @@ struct commons {
 	uint32_t	 version;
 	uint32_t	 nslots;
 	_Alignas(64)
-	_Atomic uint32_t poked;		/* a byte is in the wake-up pipe */
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
 	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
@@ -832,7 +835,8 @@ struct child {
 	bool		 was_ready;
 	bool		 trial;		/* started while throttled */
 	int64_t		 born;
-	int64_t		 kill_at;	/* start or drain deadline; 0: none */
+	int64_t		 kill_at;	/* deadline; 0: none */
+	const char	*kill_why;	/* ... and whose */
 	uint64_t	 served;	/* as last seen */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
@@ -910,7 +914,7 @@ struct master {
 	int		 lingering;	/* idle workers that ended clients */
 	uint64_t	 accepted_seen;	/* clients, at the last look */
 	int64_t		 stop_from;	/* while draining */
-	int64_t		 stop_by;	/* while draining; 0: no limit */
+	int64_t		 stop_by;	/* while draining */
 	int64_t		 fork_retry_at;	/* after fork failed; 0: it works */
 	int64_t		 fork_delay;
 	int		 poke_fd;	/* read ends of the two pipes */
@@ -974,8 +978,9 @@ void	 status_publish(struct master *);
 
 /* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
 int	 spawn_worker(struct master *, struct pool *);
-/* Tell a worker to leave, or kill it. */
-void	 spawn_retire(struct master *, int slot, int64_t kill_at);
+/* Tell a worker to leave, until kill_at (0: whenever); or kill it. */
+void	 spawn_retire(struct master *, int slot, int64_t kill_at,
+	    const char *why);
 void	 spawn_kill(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);

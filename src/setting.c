@@ -101,7 +101,7 @@ const struct setting settings[SETTINGS] = {
 	    "workers kept idle for each listening socket" },
 	{ "workers-max", TYPE_NUMBER, SERVICE(workers_max), true, 1,
 	    CONF_SLOTS_MAX, NULL, "512", "never more workers than this" },
-	{ "workers-surge", TYPE_NUMBER, SERVICE(workers_surge), true, 0,
+	{ "workers-surge", TYPE_NUMBER, SERVICE(workers_surge), true, 1,
 	    CONF_SLOTS_MAX, NULL, NULL,
 	    "more workers during a reload; as many as workers-max unless set" },
 	{ "workers-idle-time", TYPE_DURATION, SERVICE(workers_idle_time),

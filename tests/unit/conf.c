@@ -142,9 +142,16 @@ static const struct {
 	{ "workers-max 32769\n" SERVICE, "f:1: service a: workers-max and "
 	    "workers-surge of all services so far make 65538: must be at most "
 	    "65536" },
-	{ "workers-surge 0\nworkers-max 40000\n" SERVICE "service b\nlisten "
+	{ "workers-surge 2\nworkers-max 40000\n" SERVICE "service b\nlisten "
 	    ":81\nrun echo", "f:2: service b: workers-max and workers-surge "
-	    "of all services so far make 80000: must be at most 65536" },
+	    "of all services so far make 80004: must be at most 65536" },
+	{ "workers-surge 1\n" SERVICE, "f:1: service a: workers-surge 1: must "
+	    "be at least its number of listening sockets, 2, or a reload had "
+	    "no room" },
+	{ SERVICE "service b\nlisten 127.0.0.1:80\nrun echo", "f:5: listen "
+	    "127.0.0.1:80: must be there once; service a has :80" },
+	{ SERVICE "service b\nlisten [::1]:80\nrun echo", "f:5: listen "
+	    "[::1]:80: must be there once; service a has :80" },
 	/* addresses */
 	{ SERVICE "listen 0.0.0.0:80", "f:4: listen 0.0.0.0:80: must be there "
 	    "once; service a has :80" },
@@ -349,7 +356,7 @@ test_limits(void)
 	size_t n = 0;
 	int i;
 
-	n = strlcpy(many, "workers-max 1\nworkers-surge 0\nrun echo\n",
+	n = strlcpy(many, "workers-max 1\nworkers-surge 1\nrun echo\n",
 	    sizeof(many));
 	for (i = 1; i <= CONF_SERVICES_MAX + 1; i++)
 		n += (size_t)snprintf(many + n, sizeof(many) - n,
@@ -800,7 +807,7 @@ main(void)
 	test_dump("a facility", "log syslog local3\n" SERVICE);
 	test_dump("standard error", "log stderr\n" SERVICE);
 	test_dump("odd values", "log-level debug\nlog-connections end\n"
-	    "idle-timeout 1001ms\ndrain-timeout 119\nworkers-surge 0\n"
+	    "idle-timeout 1001ms\ndrain-timeout 119\nworkers-surge 2\n"
 	    SERVICE "service b\nlisten [::1]:0\nrun time\n");
 	test_dump_text();
 	test_words();
