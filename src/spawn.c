@@ -160,8 +160,14 @@ spawn_retire(struct master *m, int slot, int64_t kill_at)
 {
 	struct child *c = &m->child[slot];
 
-	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED)
+	if (c->state == CHILD_KILLED)
 		return;
+	/* One that left as surplus may have found a client all the same. */
+	if (c->state == CHILD_LEAVING) {
+		if (c->kill_at == 0)
+			c->kill_at = kill_at;
+		return;
+	}
 	signal_child(m, slot, SIGTERM);
 	c->state = CHILD_LEAVING;
 	c->kill_at = kill_at;
