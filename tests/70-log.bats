@@ -158,6 +158,7 @@ break_off() {
 		first=$(sed -nE "s/.* client=$((i + 1)) service=.* first=\"(.*)\"\$/\\1/p" "$LOG")
 		echo "$i: $first"
 		# What the escapes mean in C they mean to the shell.
+		decoded=''
 		eval "decoded=\$'${first//\'/\\\'}'"
 		[ "$decoded" = "${corpus[i]}" ]
 	done
