@@ -152,7 +152,7 @@ check_invariants() {
 		wait_for same_fds || { echo "I3 descriptors: $(master_fds), not $BASE_FDS" >&2; bad=1; }
 		wait_for no_zombies || { echo 'I2 zombies' >&2; bad=1; }
 		kill -INT "$M" 2>/dev/null
-		wait_for gone_or_zombie "$M" || bad=1
+		wait_for gone_or_zombie "$M" || { kill -KILL "$M"; bad=1; }
 		wait "$M" 2>/dev/null
 	fi
 	wait_for no_members || { echo 'I1 left behind:' >&2; session_members >&2; bad=1; }
