@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -112,6 +113,14 @@ bool	 parse_duration(const char *text, int64_t min, int64_t max,
 char	*parse_duration_text(int64_t ms, char *buf, size_t size);
 /* Write a word so that it is read as the same word, quoted if need be. */
 void	 parse_put(FILE *, const char *word);
+
+/* error.c: what went wrong, for a caller */
+
+#define CONF_ERROR_MAX	1024
+
+/* Write one line into error; returns -1. */
+__attribute__((__format__(printf, 2, 3)))
+int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
@@ -397,6 +406,8 @@ struct commons {
 	_Alignas(64)
 	_Atomic uint32_t poked;		/* a byte is in the wake-up pipe */
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
+	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
+	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -444,7 +455,6 @@ struct status_death {
 
 enum reload_outcome {
 	RELOAD_NONE,
-	RELOAD_RUNNING,
 	RELOAD_DONE,
 	RELOAD_FAILED
 };
@@ -463,9 +473,10 @@ struct status {
 	int64_t		 started;	/* and ... */
 	int64_t		 started_at;	/* ... in seconds since the epoch */
 	int64_t		 updated;
-	uint32_t	 reload;	/* enum reload_outcome */
-	uint32_t	 reloads;	/* come to an end */
-	int64_t		 reload_at;	/* seconds since the epoch */
+	uint32_t	 reload;	/* enum reload_outcome, of the last ... */
+	uint32_t	 reloads;	/* ... of so many that have ended */
+	uint32_t	 reloads_begun;	/* more than ended: one runs */
+	int64_t		 reload_at;	/* its begin or end, since the epoch */
 	char		 reload_why[256];
 	char		 product[32];	/* version of preforkd */
 	uint64_t	 forks;
@@ -533,22 +544,83 @@ size_t	 scoreboard_slots_size(int nslots);
 
 /* snapshot.c: the scoreboard's files, copied and checked, for preforkctl */
 
+struct snapshot_file {
+	char		 name[PATH_MAX];
+	int		 fd;		/* or -1 */
+	off_t		 size;
+};
+
 struct snapshot {
-	bool		 alive;		/* a master holds the lock */
+	struct snapshot_file file[2];	/* PATH and PATH.slots */
+	uid_t		 owner;		/* of PATH */
+	bool		 alive;		/* its lock is held, by ... */
+	pid_t		 holder;	/* ... this process; 0: unknown */
 	uint64_t	 log_dropped;
-	uint32_t	 nslots;
-	struct slot_copy *slot;		/* of nslots */
+	uint32_t	 log_reopened, log_reopen_failed;
 	struct status	 status;
+	uint32_t	 nslots;	/* once they have been read */
+	struct slot_copy *slot;
+};
+
+/* Which files to read.  Returns 0, or -1 when the name is too long. */
+int	 snapshot_init(struct snapshot *, const char *path);
+/*
+ * Read all but the slots; again, the same files, whatever has taken their
+ * names meanwhile.  Whatever they hold: text ends within its array, pids are 0
+ * or possible, times are not negative, and rows and sizes are in range.
+ * Returns 0, or -1 with a line in error that names the file.
+ */
+int	 snapshot_read(struct snapshot *, char error[CONF_ERROR_MAX]);
+/* Then the slots. */
+int	 snapshot_read_slots(struct snapshot *, char error[CONF_ERROR_MAX]);
+void	 snapshot_free(struct snapshot *);
+
+/* holder.c: who holds the lock of a file, without taking it */
+
+/* The process with flock(2) on it; 0: one that is not shown; -1: none seen. */
+pid_t	 holder_of(int fd);
+/*
+ * Whether the file at path holds this pid and is locked by this process, and
+ * is root's or ours.  Returns 0, or -1 with a line in error.
+ */
+int	 holder_check_pid_file(const char *path, pid_t,
+	    char error[CONF_ERROR_MAX]);
+
+/* preforkctl.c: the administrator's tool; show.c and control.c are its own */
+
+/* preforkctl(8) documents them. */
+enum {
+	CTL_OK = 0,		/* serving; done */
+	CTL_BAD,		/* serving, but not well; not done */
+	CTL_DOWN,		/* no master */
+	CTL_UNKNOWN		/* cannot tell */
+};
+
+struct server {
+	struct snapshot	 now;
+	const char	*pid_file;	/* -p, or NULL */
+	int		 timeout;	/* s; 0: none */
 };
 
 /*
- * Read PATH and PATH.slots.  Whatever they hold: text ends within its array,
- * pids are 0 or possible, times are not negative, and rows and sizes are in
- * range.  Returns 0, or -1 with a line in error that names the file.
+ * Whether the lock, the pid file and the status file name one process, and,
+ * to signal it, whether that is beyond doubt.  Returns 0, or -1 with a line
+ * in error.
  */
-int	 snapshot_read(struct snapshot *, const char *path,
+int	 server_identify(const struct server *, bool to_signal,
 	    char error[CONF_ERROR_MAX]);
-void	 snapshot_free(struct snapshot *);
+
+/* show.c: print a snapshot; each returns the exit code */
+
+int	 show_status(struct server *);
+int	 show_workers(struct server *);
+int	 show_deaths(struct server *);
+
+/* control.c: a signal and its outcome; each returns the exit code */
+
+int	 control_reload(struct server *);
+int	 control_reopen(struct server *);
+int	 control_stop(struct server *);
 
 /* pool.c: policy, a pure function */
 
@@ -839,7 +911,9 @@ void	 status_record_death(struct master *, const struct status_death *,
 /* A dead worker's counts join its service's totals; its slot is free. */
 void	 status_inherit(struct master *, struct slot *, int service_row,
 	    uint32_t epoch);
-void	 status_reload(struct master *, enum reload_outcome, const char *why);
+void	 status_reload_begun(struct master *);
+void	 status_reload_ended(struct master *, enum reload_outcome,
+	    const char *why);
 /* All the rest, once a pass. */
 void	 status_publish(struct master *);
 

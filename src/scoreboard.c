@@ -27,7 +27,6 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,28 +53,16 @@ struct object {
 
 enum outcome { FAILED = -1, DONE, AGAIN };
 
-__attribute__((__format__(printf, 2, 3)))
-static int
-say(char *error, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(error, CONF_ERROR_MAX, fmt, ap);
-	va_end(ap);
-	return -1;
-}
-
 static int
 refuse(char *error, const char *name, const char *why)
 {
-	return say(error, "status-file %s: %s", name, why);
+	return error_say(error, "status-file %s: %s", name, why);
 }
 
 static int
 fail(char *error, const char *name, const char *call)
 {
-	return say(error, "status-file %s: %s: %s",
+	return error_say(error, "status-file %s: %s: %s",
 	    name[0] != '\0' ? name : "in memory", call, strerror(errno));
 }
 
@@ -242,7 +229,8 @@ say_in_use(int fd, const char *name, char *error)
 	ssize_t n = pread(fd, &pid, sizeof(pid), offsetof(struct status, pid));
 
 	if (n == (ssize_t)sizeof(pid) && pid > 1)
-		say(error, "status-file %s: in use by preforkd %d", name, pid);
+		error_say(error, "status-file %s: in use by preforkd %d", name,
+		    pid);
 	else
 		refuse(error, name, "in use");
 }

@@ -118,16 +118,24 @@ status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
 }
 
 void
-status_reload(struct master *m, enum reload_outcome how, const char *why)
+status_reload_begun(struct master *m)
+{
+	scoreboard_begin(&m->board);
+	m->board.status->reloads_begun++;
+	m->board.status->reload_at = time(NULL);
+	scoreboard_end(&m->board);
+}
+
+void
+status_reload_ended(struct master *m, enum reload_outcome how, const char *why)
 {
 	struct status *status = m->board.status;
 
 	scoreboard_begin(&m->board);
 	status->reload = how;
+	status->reloads = status->reloads_begun;
 	status->reload_at = time(NULL);
 	strlcpy(status->reload_why, why, sizeof(status->reload_why));
-	if (how == RELOAD_DONE || how == RELOAD_FAILED)
-		status->reloads++;
 	scoreboard_end(&m->board);
 }
 

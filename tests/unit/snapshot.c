@@ -69,11 +69,22 @@ fresh(void)
 	cut(slots, (off_t)scoreboard_slots_size(NSLOTS));
 }
 
+static int
+get(void)
+{
+	CHECK(snapshot_init(&s, path) == 0);
+	if (snapshot_read(&s, error) == 0 &&
+	    snapshot_read_slots(&s, error) == 0)
+		return 0;
+	snapshot_free(&s);
+	return -1;
+}
+
 static bool
 says(const char *words)
 {
 	error[0] = '\0';
-	if (snapshot_read(&s, path, error) == 0) {
+	if (get() == 0) {
 		snapshot_free(&s);
 		return false;
 	}
@@ -86,12 +97,12 @@ test_good(void)
 	int fd;
 
 	fresh();
-	CHECK(snapshot_read(&s, path, error) == 0);
+	CHECK(get() == 0);
 	CHECK(!s.alive && s.nslots == NSLOTS && s.slot[4].stable);
 	snapshot_free(&s);
 	fd = open(path, O_RDONLY);
 	flock(fd, LOCK_EX);
-	CHECK(snapshot_read(&s, path, error) == 0);
+	CHECK(get() == 0);
 	CHECK(s.alive);
 	snapshot_free(&s);
 	close(fd);
@@ -127,7 +138,7 @@ test_stuck(void)
 	fresh();
 	put(slots, &odd, sizeof(odd), offsetof(struct commons, slot) +
 	    2 * sizeof(struct slot) + offsetof(struct slot, seq));
-	CHECK(snapshot_read(&s, path, error) == 0);
+	CHECK(get() == 0);
 	CHECK(!s.slot[2].stable && s.slot[1].stable && s.slot[3].stable);
 	snapshot_free(&s);
 	put(path, &odd, sizeof(odd), offsetof(struct status, seq));
@@ -222,7 +233,7 @@ test_noise(void)
 		put(path, &even, sizeof(even), offsetof(struct status, seq));
 		put(path, &nslots, sizeof(nslots),
 		    offsetof(struct status, nslots));
-		if (snapshot_read(&s, path, error) == -1)
+		if (get() == -1)
 			continue;
 		readable++;
 		check_ranges();
