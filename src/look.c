@@ -155,6 +155,18 @@ look_at_workers(struct master *m)
 			look_at(m, i);
 }
 
+/* A worker that was taken over may have written where none has a slot. */
+static void
+repair_free_slots(struct master *m)
+{
+	struct slot *slot = m->board.commons->slot;
+	int i;
+
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] == 0 && atomic_load(&slot[i].state) != SLOT_FREE)
+			memset(&slot[i], 0, sizeof(slot[i]));
+}
+
 /* Hints drift when workers die; once a second they are put right. */
 static void
 repair_hints(struct master *m)
@@ -171,6 +183,15 @@ repair_hints(struct master *m)
 		atomic_store(&m->board.commons->listener[l->index].idle,
 		    idle);
 	}
+}
+
+/* What is shown stays readable, and what workers hint at useful. */
+static void
+repair(struct master *m)
+{
+	scoreboard_head(&m->board);
+	repair_free_slots(m);
+	repair_hints(m);
 }
 
 /* Workers that the service may still have, for this pool. */
@@ -334,12 +355,12 @@ look_next(struct master *m)
 	_Atomic uint32_t *flag = &m->board.status->look;
 	uint64_t accepted = atomic_load(m->board.counter);
 
+	if (m->now >= m->look_at)
+		repair(m);
 	if (m->busy + m->lingering > 0 || m->now < m->look_at) {
 		atomic_store(flag, 1);
-		if (m->now >= m->look_at) {
-			repair_hints(m);
+		if (m->now >= m->look_at)
 			m->look_at = m->now + LOOK_EVERY;
-		}
 	} else if (accepted != m->accepted_seen) {
 		atomic_store(flag, 1);
 		m->accepted_seen = accepted;

@@ -42,7 +42,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: preforkd [-1dnVv] [-f file] [-l address] "
 	    "[-o \"keyword value\"]\n"
-	    "                [service | -- program [argument ...]]\n");
+	    "                [service]\n");
 	exit(EX_USAGE);
 }
 

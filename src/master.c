@@ -123,6 +123,18 @@ farewells(struct master *m)
 			farewell(m, l);
 }
 
+/* Those in a queue are cut as well: nobody will accept them. */
+static void
+count_queued(struct master *m)
+{
+	struct listener *l;
+
+	TAILQ_FOREACH(l, &m->listeners, entry) {
+		listen_measure(l);
+		m->cut += (uint64_t)l->waiting;
+	}
+}
+
 static void
 stop_at_once(struct master *m, const char *why)
 {
@@ -132,6 +144,7 @@ stop_at_once(struct master *m, const char *why)
 		return;
 	log_notice("stopping at once why=\"%s\"", why);
 	m->state = MASTER_KILLING;
+	count_queued(m);
 	for (i = 0; i < m->board.nslots; i++) {
 		if (m->pid[i] == 0)
 			continue;
@@ -304,24 +317,32 @@ keep_logger(struct master *m)
 		    "had read are lost");
 }
 
+/* One read: honest workers write a byte a pass, a hostile one no end. */
 static void
 empty_poke_pipe(struct master *m)
 {
-	char buf[64];
+	char buf[4096];
 
-	while (read(m->poke_fd, buf, sizeof(buf)) == sizeof(buf))
-		;
+	if (read(m->poke_fd, buf, sizeof(buf)) == -1 && errno != EAGAIN)
+		log_error("read of the wake-up pipe");
 	atomic_store(&m->board.commons->poked, 0);
 }
 
+/*
+ * A descriptor that is ready comes before a signal in ppoll(2), so a pipe that
+ * a worker keeps full would make the master deaf: the second call lets in what
+ * is pending.
+ */
 static void
 wait_for_news(struct master *m)
 {
+	const struct timespec at_once = { 0, 0 };
 	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
 	    { .fd = m->reload.fd, .events = POLLIN } };
 	struct timespec ts, *timeout = NULL;
 	int64_t ms;
 	sigset_t none;
+	int n;
 
 	if (m->wake_at != 0) {
 		ms = m->wake_at - clock_now();
@@ -331,8 +352,10 @@ wait_for_news(struct master *m)
 		timeout = &ts;
 	}
 	sigemptyset(&none);
-	if (ppoll(fds, 2, timeout, &none) == -1 && errno != EINTR)
+	if ((n = ppoll(fds, 2, timeout, &none)) == -1 && errno != EINTR)
 		log_error("ppoll");
+	if (n > 0)
+		ppoll(NULL, 0, &at_once, &none);
 }
 
 static void

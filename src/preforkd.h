@@ -525,6 +525,8 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 bool	 scoreboard_volatile(const char *path);
 /* In a new worker: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
+/* Write the head of `slots', which a worker may have spoilt, for readers. */
+void	 scoreboard_head(struct scoreboard *);
 /* The master's changes of status go between these. */
 void	 scoreboard_begin(struct scoreboard *);
 void	 scoreboard_end(struct scoreboard *);

@@ -201,6 +201,14 @@ map_shown(struct scoreboard *b, const struct object *o, char *error)
 	return 0;
 }
 
+void
+scoreboard_head(struct scoreboard *b)
+{
+	b->commons->magic = SCOREBOARD_MAGIC;
+	b->commons->version = SCOREBOARD_VERSION;
+	b->commons->nslots = (uint32_t)b->nslots;
+}
+
 static void
 initialise(struct scoreboard *b)
 {
@@ -216,9 +224,7 @@ initialise(struct scoreboard *b)
 	s->started_at = time(NULL);
 	s->updated = s->started;
 	strlcpy(s->product, PACKAGE_VERSION, sizeof(s->product));
-	b->commons->magic = SCOREBOARD_MAGIC;
-	b->commons->version = SCOREBOARD_VERSION;
-	b->commons->nslots = (uint32_t)b->nslots;
+	scoreboard_head(b);
 }
 
 /* Who holds the lock of the status file in fd. */

@@ -245,7 +245,7 @@ accept_failed(struct life *l)
 	case ENOBUFS:
 	case ENOMEM:
 		if (l->pause == 0)
-			log_warn("accept waits service=%s error",
+			log_warn("accept waits service=%s",
 			    l->self->conf->name);
 		l->pause = l->pause == 0 ? PAUSE_FIRST :
 		    l->pause < PAUSE_LAST / 2 ? l->pause * 2 : PAUSE_LAST;

@@ -73,7 +73,7 @@ release() {
 	has_workers 6
 	wait_for logged 'warning: all workers are busy and workers-max is reached .*queued=[0-9]'
 	wait_for queue_shown 14
-	release
+	kill "$HOLD"
 }
 
 @test "surplus spares retire slowly, down to the spares" {

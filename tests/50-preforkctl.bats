@@ -31,11 +31,6 @@ as_user() {
 	fi
 }
 
-@test "unit tests of the scoreboard and of its reader pass" {
-	TMPDIR=$D "$TOOLS/unit-scoreboard"
-	TMPDIR=$D "$TOOLS/unit-snapshot"
-}
-
 @test "status of a living master shows it, its services and its listeners" {
 	board
 	run alive status

@@ -6,7 +6,7 @@
  *	big	writes 1 MB, whatever the client sends
  *	slow	writes 1 MB in 100 pieces over about two seconds
  *	command	does what the client's line says: exit N, signal N, spin,
- *		hang, stop, count FILE-DESCRIPTORS
+ *		hang, poke (flood the wake-up pipe), descriptors, signals
  */
 
 #include <errno.h>
@@ -109,6 +109,33 @@ say_descriptors(struct conn *c)
 	closedir(dir);
 }
 
+/* Its own view of /proc: who may look into others differs by system. */
+static void
+say_signals(struct conn *c)
+{
+	char line[256];
+	FILE *status;
+
+	if ((status = fopen("/proc/self/status", "r")) == NULL)
+		return;
+	while (fgets(line, sizeof(line), status) != NULL)
+		if (strncmp(line, "Sig", 3) == 0)
+			conn_printf(c, "%s", line);
+	fclose(status);
+}
+
+/* As a worker that has been taken over might; it ends when killed. */
+__attribute__((__noreturn__))
+static void
+flood_pipe(void)
+{
+	static const char noise[4096];
+
+	for (;;)
+		if (write(FD_POKE, noise, sizeof(noise)) == -1)
+			continue;
+}
+
 static void
 obey(struct conn *c, const char *line)
 {
@@ -122,6 +149,10 @@ obey(struct conn *c, const char *line)
 		;
 	while (strcmp(line, "hang") == 0)
 		pause_for(60000);
+	if (strcmp(line, "poke") == 0)
+		flood_pipe();
+	if (strcmp(line, "signals") == 0)
+		say_signals(c);
 	if (strcmp(line, "descriptors") == 0)
 		say_descriptors(c);
 }

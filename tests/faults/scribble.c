@@ -2,8 +2,10 @@
  * scribble.c: a service that has been taken over: it writes over every shared
  * mapping that it can write, and tries to make the read-only ones writable.
  *
- * The client's line says with what: `random SEED', or a byte as `fill BYTE'.
- * The reply tells how many mappings were written and how many resisted.
+ * The client's line says with what: `random SEED', a byte as `fill BYTE', or
+ * `claim STATE', which leaves headers alone and has every slot say that state
+ * with absurd numbers.  The reply tells how many mappings were written and
+ * how many resisted.
  */
 
 #include <sys/mman.h>
@@ -33,6 +35,32 @@ overwrite(const struct mapping *m, const char *how, unsigned int argument)
 		    (unsigned char)rand_r(&argument);
 }
 
+/* Lies that a reader cannot tell from the truth by their form. */
+static void
+claim(const struct mapping *m, uint32_t state)
+{
+	struct commons *commons = (struct commons *)m->start;
+	struct slot *slot;
+	size_t i;
+
+	if (m->end - m->start < sizeof(*commons) ||
+	    commons->magic != SCOREBOARD_MAGIC)
+		return;
+	for (i = 0; i < CONF_LISTENERS_MAX; i++)
+		commons->listener[i].idle = state == SLOT_IDLE ? INT32_MAX :
+		    INT32_MIN;
+	slot = commons->slot;
+	for (; (unsigned long)(slot + 1) <= m->end; slot++) {
+		slot->state = state;
+		slot->pid = -1;
+		slot->service = slot->listener = UINT16_MAX;
+		slot->born = slot->since = INT64_MIN;
+		slot->accepted = slot->served = UINT64_C(1) << 63;
+		slot->bytes_in = slot->bytes_out = UINT64_MAX;
+		slot->client = UINT64_MAX;
+	}
+}
+
 static void
 serve(struct conn *c)
 {
@@ -55,7 +83,10 @@ serve(struct conn *c)
 			resisted++;
 			continue;
 		}
-		overwrite(&m, how, argument);
+		if (strcmp(how, "claim") == 0)
+			claim(&m, argument);
+		else
+			overwrite(&m, how, argument);
 		written++;
 	}
 	fclose(maps);

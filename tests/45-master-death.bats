@@ -1,0 +1,223 @@
+#!/usr/bin/env bats
+# 45-master-death.bats: what is left when the master dies without a word, and
+# what the next start makes of it (rows B of the fault matrix, J03).
+
+load helper
+
+# The master dies of this signal and is nobody's zombie.
+kill_master() {
+	EXPECT_DEAD=yes
+	kill -"$1" "$M"
+	wait "$M" || true
+}
+
+# All that it had started is gone, in a second and some slack.
+nothing_left() { DEADLINE=4 wait_for no_members; }
+
+restart() {
+	start "$@"
+	EXPECT_DEAD=no
+}
+
+refused() { not nc -z 127.0.0.1 "$PORT"; }
+size_of() { stat -c %s "$1"; }
+
+# Milliseconds from $1, an earlier $EPOCHREALTIME.
+since() { echo $(((${EPOCHREALTIME/./} - ${1/./}) / 1000)); }
+
+@test "B01 a killed idle master leaves no process and no listener" {
+	start_greet -o 'workers-spare 20'
+	kill_master KILL
+	nothing_left
+	refused
+	[ "$(status | head -n 1 | grep -c dead)" -eq 1 ]
+}
+
+@test "B01 a restart in the same instant works, ten times" {
+	start_greet -o 'workers-spare 40'
+	for i in {1..10}; do
+		kill_master KILL
+		restart -o 'workers-spare 40' -l "127.0.0.1:$PORT" greet
+	done
+	[[ $(ask x) == *"client #1 "* ]]
+}
+
+@test "B02 replies under way when the master is killed end complete, and no new client is taken" {
+	PROGRAM=$FAULTY
+	start -o 'workers-spare 4' -l 127.0.0.1:0 slow
+	for i in 1 2 3; do
+		nc -N 127.0.0.1 "$PORT" < /dev/null > "$D/reply$i" &
+	done
+	wait_for slots_are busy 3
+	kill_master KILL
+	wait_for refused
+	[ "$(size_of "$D/reply1")" -lt 1048600 ]
+	wait_for no_members
+	for i in 1 2 3; do
+		wait_for eval '[ "$(size_of "$D/reply$i")" -eq 1048600 ]'
+	done
+}
+
+@test "B02 a client that waits is held for the drain time after the master's death" {
+	start_greet -o 'drain-timeout 1s'
+	printf '' | nc 127.0.0.1 "$PORT" > "$D/reply" 3>&- &
+	wait_for grep -q 'press any key' "$D/reply"
+	t=$EPOCHREALTIME
+	kill_master KILL
+	wait_for no_members
+	took=$(since "$t")
+	echo "took $took ms"
+	[ "$took" -ge 900 ] && [ "$took" -le 4000 ]
+}
+
+@test "B02 a worker that spins dies within the drain time after the master's death" {
+	PROGRAM=$FAULTY
+	start -l 127.0.0.1:0 -o 'drain-timeout 1s' command
+	ask spin > /dev/null &
+	wait_for slots_are busy 1
+	t=$EPOCHREALTIME
+	kill_master KILL
+	wait_for no_members
+	[ "$(since "$t")" -le 4000 ]
+}
+
+@test "B02 a worker told to leave before the master's death ends in time as well" {
+	start_greet -o 'drain-timeout 1s'
+	printf '' | nc 127.0.0.1 "$PORT" > "$D/reply" 3>&- &
+	wait_for slots_are busy 1
+	kill -TERM "$(status workers | awk '$2 == "busy" {print $3}')"
+	wait_for slots_are draining 1
+	kill_master KILL
+	nothing_left
+}
+
+@test "B03 a master killed at any time of its start leaves no process" {
+	EXPECT_DEAD=yes
+	for i in {0..19}; do
+		start_quietly -l 127.0.0.1:0 greet
+		sleep "$(printf '0.%03d' $((i * 2)))"
+		kill_master KILL
+		nothing_left
+		STARTED=()
+	done
+	restart -l 127.0.0.1:0 greet
+	[[ $(ask x) == *"client #1 "* ]]
+}
+
+@test "B03 a master killed as it forks leaves no process" {
+	EXPECT_DEAD=yes
+	for i in {1..9}; do
+		start_and_die_at_fork "$i"
+		wait "$M" || true
+		grep -q 'killed by SIGKILL' "$D/trace"
+		nothing_left
+	done
+}
+
+# start_and_die_at_fork N: the N-th fork is the master's last act.
+start_and_die_at_fork() {
+	setsid strace -qq -o "$D/trace" -e trace=clone,clone3,fork,vfork \
+	    -e "inject=clone,clone3,fork,vfork:signal=KILL:when=$1" \
+	    "$PREFORKD" -d -o "status-file $STATUS" -l 127.0.0.1:0 greet \
+	    2>> "$LOG" < /dev/null 3>&- &
+	M=$!
+	STARTED+=("$M")
+}
+
+@test "B04 a master that dies of SIGSEGV or SIGABRT leaves no process" {
+	start_greet
+	for s in SEGV ABRT; do
+		kill_master $s
+		nothing_left
+		restart -l "127.0.0.1:$PORT" greet
+	done
+}
+
+@test "B06 a start over the status of a killed master works and keeps that as .last" {
+	start_greet
+	first=$M
+	ask x
+	kill -SEGV "$(one_worker)"
+	wait_for logged 'worker died'
+	kill_master KILL
+	restart -l 127.0.0.1:0 greet
+	status | grep -x "pid:         $M"
+	status deaths | not grep SIGSEGV
+	cp "$STATUS.last" "$D/then"
+	cp "$STATUS.slots.last" "$D/then.slots"
+	run "$PREFORKCTL" -s "$D/then" status
+	[ "$status" -eq 2 ]
+	grep -x "pid:         $first" <<< "$output"
+	run "$PREFORKCTL" -s "$D/then" deaths
+	grep SIGSEGV <<< "$output"
+}
+
+@test "B06 a second server with the same status file is refused with the pid of the first" {
+	start_greet
+	before=$(stat -c %i "$STATUS" "$STATUS.slots" "$STATUS.counter")
+	run timeout "$DEADLINE" "$PREFORKD" -d -1 -o "status-file $STATUS" \
+	    -l 127.0.0.1:0 greet 3>&-
+	[ "$status" -eq 1 ]
+	[[ $output == *"in use by preforkd $M" ]]
+	[ "$(stat -c %i "$STATUS" "$STATUS.slots" "$STATUS.counter")" = \
+	    "$before" ]
+	only_status_files
+	[[ $(ask x) == *"client #1 "* ]]
+}
+
+# No temporary file is left beside the status.
+only_status_files() {
+	local f
+	for f in "$STATUS"*; do
+		case ${f#"$STATUS"} in
+		''|.slots|.counter|.last|.slots.last|.counter.last) ;;
+		*)	echo "left: $f" >&2
+			return 1 ;;
+		esac
+	done
+}
+
+# race I: two starts on one status file; pids in $D/I.1 and $D/I.2.
+race() {
+	local j
+	for j in 1 2; do
+		STATUS=$D/race$1/status LOG=$D/log$1.$j \
+		    start_quietly -o 'workers-spare 1' -l 127.0.0.1:0 greet
+		mv "$D/addresses" "$D/addresses$1.$j"
+		echo "$M" > "$D/$1.$j"
+	done
+}
+
+# settled I: one of them has ended ($LOST) and the other serves ($WON).
+settled() {
+	local one two
+	one=$(< "$D/$1.1") two=$(< "$D/$1.2")
+	if gone_or_zombie "$one"; then
+		LOST=1 M=$two
+	elif gone_or_zombie "$two"; then
+		LOST=2 M=$one
+	else
+		return 1
+	fi
+	WON=$((3 - LOST))
+	[ -s "$D/addresses$1.$WON" ] || gone_or_zombie "$M"
+}
+
+@test "J03 of two starts at once exactly one serves, ten times" {
+	for i in {1..10}; do
+		race "$i"
+	done
+	for i in {1..10}; do
+		STATUS=$D/race$i/status
+		wait_for settled "$i"
+		rc=0
+		wait "$(< "$D/$i.$LOST")" || rc=$?
+		[ "$rc" -eq 1 ]
+		[ ! -s "$D/addresses$i.$LOST" ]
+		tail -n 1 "$D/log$i.$LOST" | grep "in use by preforkd $M\$"
+		PORT=$(sed 's/.*://' "$D/addresses$i.$WON")
+		[[ $(ask x) == *"client #1 "* ]]
+		stop INT
+		only_status_files
+	done
+}

@@ -1,0 +1,350 @@
+# 65-signals.bats: what signals do to the master, and how it stops: with
+# clients, with a queue, under load, at the deadline and at once (rows F, G02
+# and J of the fault matrix).
+
+load helper
+load clients
+
+last_line() { tail -n 1 "$LOG"; }
+stopping() { logged 'notice: stopping, clients finish'; }
+
+# The next server of a test has a log of its own.
+next_log() {
+	cat "$LOG" >> "$D/earlier" 2>/dev/null || true
+	: > "$LOG"
+}
+
+# refuses ADDRESS: nobody listens there.
+refuses() { ! "$TOOLS/storm" -n 1 -c 1 "$1" > "$D/refused" 2>&1 &&
+    grep -q 'refused=1' "$D/refused"; }
+
+@test "a stop serves a busy pool and the 100 clients in its queue, five times" {
+	for i in {1..5}; do
+		next_log
+		start_greet -o 'workers-spare 1' -o 'workers-max 4'
+		hold 4
+		queue 100
+		kill -TERM "$M"
+		wait_for stopping
+		release
+		queue_served 100
+		ended 0
+		[[ $(last_line) == *'stopped clients-cut=0 clients=104' ]]
+	done
+}
+
+@test "G02 a stop under a connect storm, ten times, resets no established connection" {
+	storms=()
+	for i in {1..10}; do
+		mkdir "$D/$i"
+		start_greet -o 'workers-spare 4'
+		ACCEPTED=0
+		D=$D/$i storm_begin -r -t 20 -c 16
+		storms+=("$STORM")
+		stop TERM
+	done
+	# Each has met its first refusal, a second later.
+	for i in {1..10}; do
+		wait "${storms[i - 1]}" || true
+		D=$D/$i stormed_well
+	done
+}
+
+@test "the stop of an idle server takes no time, leaves no process and no listener" {
+	start_greet
+	t=$EPOCHREALTIME
+	stop TERM
+	took "$t" 0 3000
+	[[ $(last_line) == *'notice: stopped clients-cut=0 clients=0' ]]
+	no_members
+	refuses "$ADDRESS"
+	status | grep -q '^state: *stopped'
+}
+
+@test "a stop waits for a client that finishes within the drain time" {
+	start_greet
+	hold 3
+	kill -TERM "$M"
+	wait_for stopping
+	wait_for slots_are draining 3
+	release
+	ended 0
+	[[ $(last_line) == *'stopped clients-cut=0 clients=3' ]]
+}
+
+@test "J13 clients that never end are cut at drain-timeout, not before" {
+	start_greet -o 'drain-timeout 2s'
+	hold 2
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	ended 2
+	took "$t" 2000 5000
+	[[ $(last_line) == *'stopped clients-cut=2 clients=2' ]]
+	release_cut
+	grep -q 'closed=0 ' "$D/held"
+}
+
+@test "F11 a second SIGTERM stops at once, and tells of the clients it cut" {
+	start_greet
+	hold 3
+	kill -TERM "$M"
+	wait_for stopping
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	ended 2
+	took "$t" 0 4000
+	[[ $(last_line) == *'stopped clients-cut=3 clients=3' ]]
+	release_cut
+}
+
+@test "F11 a second SIGTERM without a client is a stop in order" {
+	start_greet -o 'workers-spare 2'
+	w=$(one_worker)
+	kill -STOP "$w"		# so that the stop has to wait for it
+	kill -TERM "$M"
+	wait_for stopping
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	ended 0
+	took "$t" 0 4000
+	logged 'stopping at once why="a second SIGTERM"'
+}
+
+@test "SIGINT and SIGQUIT stop at once, with clients and without" {
+	for s in INT QUIT; do
+		next_log
+		start_greet
+		stop $s
+		[[ $(last_line) == *'stopped clients-cut=0 clients=0' ]]
+		next_log
+		start_greet
+		hold 2
+		t=$EPOCHREALTIME
+		stop $s 2
+		took "$t" 0 4000
+		[[ $(last_line) == *'stopped clients-cut=2 clients=2' ]]
+		release_cut
+	done
+}
+
+@test "SIGINT while it drains stops at once" {
+	start_greet
+	hold 1
+	kill -TERM "$M"
+	wait_for stopping
+	stop INT 2
+	release_cut
+}
+
+@test "clients left in the queue by a stop at once are told as cut" {
+	start_greet -o 'workers-spare 1' -o 'workers-max 1'
+	hold 1
+	queue 7
+	stop INT 2
+	[[ $(last_line) == *'stopped clients-cut=8 clients=1' ]]
+	queue_read
+	release_cut
+}
+
+# Masks of signals, as /proc/PID/status shows them.
+mask() {
+	local m=0 s
+	for s; do m=$((m | 1 << ($(kill -l "$s") - 1))); done
+	printf '%016x' "$m"
+}
+shown() { awk -v f="$1:" '$1 == f { print $2 }' "/proc/$M/status"; }
+blocks_nothing() { [ "$(shown SigBlk)" = "$(mask)" ]; }
+
+dispositions_hold() {
+	wait_for blocks_nothing
+	[ "$(shown SigCgt)" = "$(mask TERM INT QUIT HUP USR1 USR2 CHLD PIPE)" ]
+	[ "$(shown SigIgn)" = "$(mask XFSZ)" ]
+}
+
+@test "F04 the master catches and ignores the documented signals and no other, running and draining" {
+	start_greet
+	dispositions_hold
+	hold 1
+	kill -TERM "$M"
+	wait_for stopping
+	dispositions_hold
+	release
+	ended 0
+}
+
+HARMLESS='HUP USR1 USR2 CHLD PIPE XFSZ CONT URG WINCH'
+DEADLY='ILL TRAP ABRT BUS FPE KILL SEGV ALRM STKFLT VTALRM PROF IO PWR SYS'
+
+@test "F04 signals that do not end the master leave it serving, and draining" {
+	start_greet
+	for s in $HARMLESS; do
+		kill -"$s" "$M"
+		[[ $(ask x) == Welcome* ]]
+	done
+	kill -STOP "$M"
+	[[ $(ask x) == Welcome* ]]
+	kill -CONT "$M"
+	wait_for logged 'reloaded generation=2'
+	logged 'this version cannot upgrade'
+	hold 2
+	kill -TERM "$M"
+	wait_for stopping
+	for s in $HARMLESS STOP CONT; do
+		kill -"$s" "$M"
+	done
+	sleep 0.3
+	not gone_or_zombie "$M"
+	[ "$(count_logged 'stopping')" -eq 1 ]
+	release
+	ended 0
+}
+
+@test "F04 signals without a meaning end the master, and its workers leave" {
+	ulimit -c 0
+	start_greet -o 'workers-spare 1'
+	for s in $DEADLY; do
+		kill -"$s" "$M"
+		ended $((128 + $(kill -l "$s")))
+		wait_for no_members
+		start_greet -o 'workers-spare 1'
+	done
+}
+
+@test "F04 so they do while it drains, and clients are served to the end" {
+	ulimit -c 0
+	for s in SEGV ALRM KILL; do
+		next_log
+		start_greet -o 'workers-spare 1'
+		hold 1
+		kill -TERM "$M"
+		wait_for stopping
+		kill -"$s" "$M"
+		ended $((128 + $(kill -l "$s")))
+		release
+		wait_for no_members
+	done
+}
+
+# random_signals N: at short and random distances.
+random_signals() {
+	local n=$1 mix=(HUP HUP USR1 USR2 CHLD WINCH)
+	while [ $((n -= 1)) -ge 0 ]; do
+		kill -"${mix[RANDOM % ${#mix[@]}]}" "$M" 2>/dev/null || return 0
+		[ $((RANDOM % 3)) -ne 0 ] || sleep "0.0$((RANDOM % 4))"
+	done
+}
+
+@test "F03 SIGTERM wins over any mix of other signals, thirty times" {
+	seed=${SEED:-$RANDOM}
+	echo "SEED=$seed"
+	RANDOM=$seed
+	for i in {1..30}; do
+		next_log
+		start_greet -o 'workers-spare 1' -o 'drain-timeout 5s'
+		random_signals $((RANDOM % 8))
+		t=$EPOCHREALTIME
+		kill -TERM "$M"
+		random_signals $((RANDOM % 8))
+		ended 0
+		took "$t" 0 8000
+		[[ $(last_line) == *'stopped clients-cut=0 clients=0' ]]
+		log_grammar "$LOG"
+	done
+	no_members
+	refuses "$ADDRESS"
+}
+
+@test "F14 a flood of SIGCHLD hides no death and costs no client" {
+	start -l 127.0.0.1:0 -o 'workers-min 6' -o 'workers-max 6' greet
+	storm_begin -t 20 -c 4
+	for i in {1..10}; do
+		for n in {1..200}; do kill -CHLD "$M"; done
+		kill -TERM "$(one_worker)" 2>/dev/null || true
+	done
+	storm_end
+	stormed_well
+	wait_for has_workers 6
+	wait_for no_zombies
+}
+
+@test "J04 twenty stops and starts on one address, with clients active" {
+	# An address of its own: no other test's client can have the port.
+	host=127.$((RANDOM % 100 + 100)).$((RANDOM % 250)).$((RANDOM % 250 + 1))
+	start -l "$host:0" -o 'workers-spare 2' greet
+	fixed=$ADDRESS
+	for i in {1..20}; do
+		hold 2
+		storm -n 5 -c 2
+		kill -TERM "$M"
+		wait_for stopping
+		release
+		ended 0
+		next_log
+		start -l "$fixed" -o 'workers-spare 2' greet
+		[ "$ADDRESS" = "$fixed" ]
+	done
+}
+
+start_throttled() {
+	REPLY_LINES=1
+	export FAULT_FILE=$D/fault
+	PROGRAM=$FAULTY
+	start -o 'workers-min 2' -o 'workers-max 2' -o 'drain-timeout 1s' \
+	    -l 127.0.0.1:0 abort
+	touch "$FAULT_FILE"
+	mapfile -t all < <(workers)
+	kill -9 "${all[@]}"
+	wait_for logged 'starting them one at a time'
+}
+
+@test "J14 a stop while throttled serves the queue when the service heals" {
+	start_throttled
+	queue 5
+	kill -TERM "$M"
+	wait_for stopping
+	rm "$FAULT_FILE"
+	queue_served 5
+	ended 0
+}
+
+@test "J14 a stop while throttled ends at drain-timeout, and its queue is told as cut" {
+	start_throttled
+	queue 5
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	ended 2
+	took "$t" 1000 4000
+	[[ $(last_line) == *'stopped clients-cut=5 clients=0' ]]
+	queue_read
+}
+
+@test "the queue of a Unix socket is served at a stop, and its path goes at once" {
+	start -l "unix:$D/sock" -o 'workers-max 1' greet
+	hold 1
+	queue 50
+	kill -TERM "$M"
+	wait_for stopping
+	[ ! -e "$D/sock" ]
+	release
+	queue_served 50
+	ended 0
+}
+
+@test "both sockets of *:PORT serve their queues at a stop and go" {
+	[ -e /proc/net/if_inet6 ] || skip 'this kernel has no IPv6'
+	start -l '*:0' -o 'workers-spare 1' -o 'workers-max 2' greet
+	four=127.0.0.1:${ADDRESSES[0]##*:}
+	six=[::1]:${ADDRESSES[1]##*:}
+	[[ ${ADDRESSES[0]} == 0.0.0.0:* && ${ADDRESSES[1]} == \[::\]:* ]]
+	hold 1 "$four"
+	queue 20 "$four" four
+	queue 20 "$six" six
+	kill -TERM "$M"
+	wait_for stopping
+	queue_served 20 six
+	release
+	queue_served 20 four
+	ended 0
+	refuses "$four"
+	refuses "$six"
+}

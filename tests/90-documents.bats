@@ -1,0 +1,447 @@
+# 90-documents.bats: holds the documents to the program: manual pages, sample
+# configuration, README and HACKING to the tables, messages and files they
+# speak of.  Most of it only reads; the examples are run.
+
+load helper
+
+PAGE=$TOP/man/preforkd.8
+CONF_PAGE=$TOP/man/preforkd.conf.5
+SAMPLE=$TOP/etc/preforkd.conf
+
+table() { "$TOOLS/unit-tables" "$1"; }
+
+# complain TEXT: why the test fails, for one of several things it looks at.
+complain() {
+	echo "$*" >&2
+	BAD=yes
+}
+
+# page FILE: as text in long lines, so that nothing is broken in two.
+page() { mandoc -Tascii -O width=1000 "$1" | col -bx; }
+
+# section FILE NAME: of a manual page, as text.
+section() { page "$1" | sed -n "/^$2\$/,/^[A-Z]/p" | sed '1d; $d'; }
+
+# formats FUNCTIONS FILE...: the format strings of such calls, one a line,
+# with a colon and REASON where the call appends errno's text.
+formats() {
+	local functions=$1
+	shift
+	cat "$@" | tr '\n\t' '  ' |
+	    grep -oE "\<($functions)\([^;\"]*(\"([^\"\\\\]|\\\\.)*\" *)+" |
+	    sed -E 's/\\"/\x01/g; s/" *"//g; s/" *$//
+		s/^(fatal|log_error|log_warn)\([^"]*"(.*)/\2: REASON/
+		s/^[^"]*"//; s/\x01/"/g' | sort -u
+}
+
+# pattern FORMAT: a regular expression for the line in a manual page, where a
+# word stands for each conversion.
+pattern() {
+	sed -E 's/%lld\.%03d|%\.\*s|%[0-9]*l*[a-z]/\x01/g
+		s/[][\.*^$(){}|+?]/\\&/g; s/\x01/[^ ]+/g' <<<"$1"
+}
+
+# told FILE: every format on standard input is a line of it.
+told() {
+	local format
+	while IFS= read -r format; do
+		case $format in
+		%s | '%s: REASON')
+			continue ;;	# its text is made elsewhere
+		esac
+		grep -qE "^ *$(pattern "$format")\$" "$1" ||
+		    complain "not in the manual: $format"
+	done
+}
+
+@test "the manual pages pass mandoc's lint" {
+	mandoc -Tlint -W warning "$TOP"/man/*.[1-9]
+}
+
+@test "no line of a manual page is wider than a terminal" {
+	for each in "$TOP"/man/*.[1-9]; do
+		run -1 bash -c "mandoc -Tascii -O width=78 '$each' | col -bx |
+		    grep -E '^.{81}'"
+	done
+}
+
+@test "preforkd's usage is the SYNOPSIS, and wrong usage is exit 64" {
+	synopsis=$(mandoc -Tascii -O width=78 "$PAGE" | col -bx |
+	    sed -n '/^SYNOPSIS/,/^DESCRIPTION/p' | sed '1d; $d' | xargs -0 \
+	    printf '%s' | tr -s ' \n' ' ')
+	for arguments in '-x' '-f' 'greet greet' '-l'; do
+		# shellcheck disable=SC2086  # words
+		run "$PREFORKD" $arguments
+		[ "$status" -eq 64 ]
+		usage=$(sed -n '/^usage: /,$p' <<<"$output" | tr -s ' \n' ' ')
+		[ " ${usage#usage: }" = "$synopsis" ]
+	done
+}
+
+@test "every option of the usage has its paragraph, in order" {
+	section "$PAGE" DESCRIPTION | grep -oE '^     -[A-Za-z0-9]' |
+	    tr -d ' -' > "$D/options"
+	[ "$(tr -d '\n' < "$D/options")" = 1dflnoVv ]
+	[ "$(LC_ALL=C grep -oE 'getopt\(argc, argv, "\+[^"]*' \
+	    "$TOP/src/main.c" | sed 's/.*+//; s/://g')" = 1dflnoVv ]
+}
+
+# settings_of_page: NAME, SECTION and first line of each, tab-separated.
+settings_of_page() {
+	awk '/^\.Ss / { section = $2 }
+	/^\.It Ic / { name = $3; next_is_first = 1; next }
+	next_is_first && !/^Oo / {
+		print name "\t" section "\t" $0; next_is_first = 0
+	}' "$CONF_PAGE"
+}
+
+@test "every setting is in preforkd.conf(5) with its range and default" {
+	settings_of_page > "$D/page"
+	while IFS=$'\t' read -r name scope type range default _; do
+		IFS=$'\t' read -r _ section first \
+		    < <(grep "^$name	" "$D/page") ||
+		    { complain "$name: not there"; continue; }
+		case $scope in
+		any) want=Structure ;;
+		global) want=Global ;;
+		service) want=Settings ;;
+		esac
+		[ "$section" = $want ] || complain "$name: in section $section"
+		case $type in
+		number | duration | path | word)
+			first=${first^}
+			want="${range^}; default $default"
+			[ "$default" != - ] || want="${range^}; no default"
+			[ "$name" != workers-surge ] ||
+			    want="${range^}; default as many as"
+			[[ $first == "$want"* ]] ||
+			    complain "$name: '$first', not '$want'" ;;
+		name)
+			grep -qF "$range" "$CONF_PAGE" ||
+			    complain "$name: not '$range'" ;;
+		esac
+	done < <(table settings)
+	[ -z "${BAD-}" ]
+}
+
+@test "preforkd.conf(5) has no setting that does not exist, nor out of order" {
+	settings_of_page | cut -f 1 | sort > "$D/page"
+	table settings | cut -f 1 | sort | diff - "$D/page"
+	for section in Structure Global Settings; do
+		settings_of_page | awk -F '\t' -v s=$section '$2 == s' |
+		    cut -f 1 | sort -c
+	done
+}
+
+@test "preforkd.conf(5) says which settings need a restart" {
+	table settings | awk -F '\t' '$6 == "restart" {print $1}' > "$D/table"
+	[ -s "$D/table" ]
+	awk '/^\.It Ic / { name = $3 }
+	/^A new value needs a restart/ { print name }' "$CONF_PAGE" |
+	    diff "$D/table" -
+}
+
+@test "every built-in service is in the manual pages and in README" {
+	for each in $(table services); do
+		grep -qE "^\.It Cm $each\$" "$CONF_PAGE" ||
+		    complain "$each: not in preforkd.conf(5)"
+		grep -qE "^\.Cm $each( |\$)" "$PAGE" ||
+		    complain "$each: not in preforkd(8)"
+		grep -qw "$each" "$TOP/README" ||
+		    complain "$each: not in README"
+	done
+	[ -z "${BAD-}" ]
+}
+
+@test "the sample file has every setting, with its default" {
+	while IFS=$'\t' read -r name _ _ _ default _; do
+		want="$name $default"
+		[ "$default" != - ] || want=$name
+		grep -qE "^	?#?$want( |\$)" "$SAMPLE" ||
+		    complain "sample: no line $want"
+	done < <(table settings)
+	[ -z "${BAD-}" ]
+}
+
+@test "the sample file means the same when what it comments out is put in" {
+	"$PREFORKD" -nn -f "$SAMPLE" > "$D/as-is"
+	sed -E '/^#(status-file|include) /d; s/^#([a-z-]+ [a-z0-9]+)$/\1/' \
+	    "$SAMPLE" > "$D/preforkd.conf"
+	# as many as have a default, and workers-surge
+	[ "$(grep -cE '^[a-z-]+ [a-z0-9]+$' "$D/preforkd.conf")" -eq \
+	    "$(($(table settings | cut -f 5 | grep -cv '^-$') + 2))" ]
+	"$PREFORKD" -nn -f "$D/preforkd.conf" | diff "$D/as-is" -
+}
+
+@test "every signal is in preforkd(8) with its effect, and no other" {
+	sed -n '/^\.Sh SIGNALS/,/^\.El/p' "$PAGE" | awk '
+	/^\.It Dv / { name = $3; getline; print name "\t" $0 }' > "$D/page"
+	table signals | while IFS=$'\t' read -r name effect; do
+		printf '%s\t%s.\n' "$name" "${effect^}"
+	done | diff - "$D/page"
+}
+
+@test "the exit codes of workers in preforkd(8) are those of preforkd.h" {
+	first=$(sed -n 's/.*WORKER_LEFT = \([0-9]*\).*/\1/p' \
+	    "$TOP/src/preforkd.h")
+	n=$(sed -n '/WORKER_LEFT = /,/}/p' "$TOP/src/preforkd.h" |
+	    grep -c WORKER_)
+	seq "$first" $((first + n - 1)) > "$D/codes"
+	section "$PAGE" 'EXIT STATUS' | grep -oE '^     9[0-9]' | tr -d ' ' |
+	    diff "$D/codes" -
+}
+
+@test "every alert, error and warning is in DIAGNOSTICS, word for word" {
+	local sources=()
+	for each in "$TOP"/src/*.c "$TOP"/src/service/*.c; do
+		[[ $each == */preforkctl.c ]] || sources+=("$each")
+	done
+	section "$PAGE" DIAGNOSTICS > "$D/page"
+	{ formats 'fatalx?|log_errorx?|log_warnx?' "${sources[@]}"
+	formats log_line "${sources[@]}"; } |
+	    sed 's/^more than %d of/more than 64 of/' > "$D/formats"
+	[ "$(wc -l < "$D/formats")" -gt 30 ]
+	told "$D/page" < "$D/formats"
+	[ -z "${BAD-}" ]
+}
+
+@test "the messages of preforkctl are in its DIAGNOSTICS" {
+	section "$TOP/man/preforkctl.8" DIAGNOSTICS > "$D/page"
+	formats 'fatalx?|log_errorx?|log_warnx?' "$TOP/src/preforkctl.c" \
+	    > "$D/formats"
+	[ "$(wc -l < "$D/formats")" -gt 5 ]
+	told "$D/page" < "$D/formats"
+	[ -z "${BAD-}" ]
+}
+
+@test "every other line of the log is in LOG, under its level" {
+	for level in info notice debug; do
+		section "$PAGE" LOG | sed -n "/[Oo]f level $level:/,/of level/Ip" \
+		    > "$D/$level"
+		formats "log_$level" "$TOP"/src/*.c |
+		    sed 's/: %s$/: REASON/' > "$D/formats"
+		[ -s "$D/formats" ]
+		told "$D/$level" < "$D/formats"
+	done
+	[ -z "${BAD-}" ]
+}
+
+# tags FILE SECTION: the messages in a list.
+tags() {
+	sed -n "/^\.Sh $2/,/^\.Sh/p" "$1" |
+	    sed -E ':a; /\\$/{N; s/\\\n//; ba}' |
+	    sed -nE '/\.It Li /{ s///; s/^"//; s/"$//; s/\\\(dq/"/g; p; }'
+}
+
+@test "no message is in the manual pages that is not in the sources" {
+	cat "$TOP"/src/*.c | tr '\n\t' '  ' | sed 's/" *"//g' > "$D/sources"
+	{ tags "$PAGE" DIAGNOSTICS; tags "$PAGE" LOG
+	tags "$TOP/man/preforkctl.8" DIAGNOSTICS; } |
+	    grep -v '^listen ADDRESS: bind: ' |		# strerror(3)
+	    sed -E 's/ [a-z-]+=.*//; s/ 64 of/\n of/
+		s/\<([A-Z]{3,}( [A-Z]+)*|N|M)\>|: /\n/g' |
+	    sed -E 's/^[: ]+//; s/[: ]+$//' | grep -E '...' > "$D/pieces"
+	[ "$(wc -l < "$D/pieces")" -gt 50 ]
+	while IFS= read -r piece; do
+		grep -qF -- "$piece" "$D/sources" ||
+		    complain "not in the sources: $piece"
+	done < "$D/pieces"
+	[ -z "${BAD-}" ]
+}
+
+@test "every source file is in HACKING, and no other" {
+	(cd "$TOP/src" && ls ./*.[ch] service/*.c | sed 's|^\./||' | sort) \
+	    > "$D/files"
+	sed -n '/^2\. /,/^3\. /p' "$TOP/HACKING" | grep -E '^    [a-z]' |
+	    sed -E 's/^    //; s/  .*//; s/, /\n/g' |
+	    grep -E '\.[ch]$' | sort | diff "$D/files" -
+}
+
+@test "the files and directories that README and HACKING name exist" {
+	grep -ohE '\<(src|tests|man|etc|build-aux)/[a-zA-Z0-9_./-]+[a-zA-Z0-9]' \
+	    "$TOP/README" "$TOP/HACKING" |
+	    grep -v '^tests/NN-\|^src/preforkd$\|^src/preforkctl$' | sort -u \
+	    > "$D/names"
+	[ "$(wc -l < "$D/names")" -gt 8 ]
+	while read -r name; do
+		[ -e "$TOP/$name" ] || complain "no such file: $name"
+	done < "$D/names"
+	for name in HACKING NEWS LICENSE; do
+		grep -q "^    $name " "$TOP/README" || complain "$name unnamed"
+		[ -e "$TOP/$name" ] || complain "no such file: $name"
+	done
+	[ -z "${BAD-}" ]
+}
+
+@test "the targets of make that README and HACKING name exist" {
+	{ grep -ohE '(`|^    )make [a-z]+' "$TOP/README" "$TOP/HACKING" |
+	    sed 's/.*make //'
+	sed -n 's/^install, lint, bench, dist\.$/install\nlint\nbench\ndist/p' \
+	    "$TOP/README"; } | sort -u > "$D/targets"
+	[ "$(wc -l < "$D/targets")" -ge 6 ]
+	while read -r target; do
+		grep -q "^$target:" "$TOP/Makefile" ||
+		    complain "no target $target"
+	done < "$D/targets"
+	[ -z "${BAD-}" ]
+}
+
+@test "NEWS begins with the version that configure has" {
+	version=$(sed -n 's/^AC_INIT(\[preforkd\], \[\(.*\)\])$/\1/p' \
+	    "$TOP/configure.ac")
+	[ "$(grep -m 1 -E '^[0-9.]+$' "$TOP/NEWS")" = "$version" ]
+}
+
+@test "README's greeting is what greet says, byte for byte" {
+	start_greet
+	ask l > "$D/greeting"
+	[ "$(wc -l < "$D/greeting")" -eq 3 ]
+	grep -A 2 '^    Welcome' "$TOP/README" | sed 's/^    //; s/$/\r/
+		s/port 8001/port '"$PORT/" | cmp - "$D/greeting"
+}
+
+# runnable: an example on standard input becomes a script for this directory;
+# preforkd and preforkctl are functions, which see to a free port, a status
+# file, and the end.
+runnable() {
+	cat <<-END
+	cd '$D'
+	ready() { until [ -s "\$1" ]; do
+	    kill -0 \$! || exit 1; sleep 0.02; done; }
+	preforkd() {
+		case " \$* " in
+		*' -n'*) '$PREFORKD' "\$@"; return ;;
+		*' -1 '*) exec '$PREFORKD' -o 'status-file $D/one' "\$@" ;;
+		esac
+		'$PREFORKD' -1 -o 'status-file $D/one' "\$@" >ready &
+		ready ready
+		kill \$!
+		wait \$!
+	}
+	preforkctl() { '$PREFORKCTL' -s '$STATUS' "\$@"; }
+	END
+	sed -E "s/:[0-9]+( |\$)/:0\\1/g; s|/tmp/|$D/|g; s|/run/|$D/run/|g
+		s|/etc/preforkd.conf|$SAMPLE|g"
+}
+
+# examples FILE: commands of its EXAMPLES, each group of lines a file in $D.
+examples() {
+	sed -n '/^\.Sh EXAMPLES/,/^\.Sh/p' "$1" | awk -v dir="$D" '
+	/^\.Dl [$#] / { sub(/^\.Dl /, "") }
+	/^[$#] / {
+		if (!open)
+			file = dir "/example" ++n
+		open = 1
+		gsub(/\\\(dq/, "\"")
+		print substr($0, 3) > file
+		next
+	}
+	{ open = 0 }
+	END { print n }'
+}
+
+@test "every line of the log has the grammar of preforkd(8)" {
+	local time='[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z'
+	local level='(alert|error|warning|notice|info|debug)'
+	local value='([^ "]+|"([^"\\]|\\.)*")'
+	printf 'workers-max 9\nservice greet\nlisten 127.0.0.1:0\nrun greet\n' \
+	    > "$D/file"
+	start -v -f "$D/file"
+	ask $'a="b" \\ \e[31m \xff' > "$D/reply"
+	kill -KILL "$(one_worker)"
+	wait_for logged 'worker died'
+	kill -USR2 "$M"
+	wait_for logged SIGUSR2
+	kill -HUP "$M"
+	wait_for logged 'reloaded generation=2'
+	echo nonsense 1 >> "$D/file"
+	kill -HUP "$M"
+	wait_for logged 'reload failed'
+	w=$(one_worker)
+	kill -STOP "$w"
+	wait_for logged 'worker stopped'
+	kill -CONT "$w"
+	stop
+	[ "$(sed -E 's/^[^ ]* [^ ]* ([a-z]+):.*/\1/' "$LOG" | sort -u | wc -l)" \
+	    -eq 5 ]
+	run -1 grep -avE "^$time preforkd\\[[0-9]+\\] $level: [^=\"]*( [a-z-]+=$value)*(: .*)?\$" \
+	    "$LOG"
+}
+
+@test "the examples of preforkd(8) work" {
+	n=$(examples "$PAGE")
+	[ "$n" -eq 6 ]
+	start_greet
+	for i in $(seq "$n"); do
+		echo "example $i: $(cat "$D/example$i")"
+		rm -f "$D/ready"
+		{ runnable; echo wait; } < "$D/example$i" > "$D/script"
+		timeout "$DEADLINE" setsid -w bash -eu "$D/script" \
+		    > "$D/out" 2> "$D/err" 3>&-
+		! grep -E 'preforkd: |command not found' "$D/err"
+	done
+	[ -s "$D/address" ]
+	# the last example: a reload, and the end
+	logged 'notice: reloading'
+	ended 0
+}
+
+@test "the examples of preforkd.conf(5) are configurations that serve" {
+	sed -n '/^\.Sh EXAMPLES/,/^\.Sh/p' "$CONF_PAGE" | awk -v dir="$D" '
+	/^\.Bd/ { file = dir "/conf" ++n; next }
+	/^\.Ed/ { file = "" }
+	file { print > file }'
+	for i in 1 2 3; do
+		"$PREFORKD" -n -f "$D/conf$i"
+		sed -E 's/:[0-9]+$/:0/; s|unix:/run|unix:'"$D|" "$D/conf$i" \
+		    > "$D/free.conf"
+		start -f "$D/free.conf"
+		[ "${#ADDRESSES[@]}" -eq "$(grep -c '^	listen' \
+		    "$D/conf$i" | sed "s/5/7/")" ]
+		stop
+	done
+	[ ! -e "$D/conf4" ]
+}
+
+@test "the examples of preforkctl(8) work" {
+	mkdir -p "$D/run/preforkd" "$D/x"
+	STATUS=$D/run/preforkd/greet.status
+	start_greet
+	stop
+	start_greet
+	for suffix in '' .slots .counter; do
+		ln -s "$STATUS$suffix" "$D/x/test$suffix"
+	done
+	n=$(examples "$TOP/man/preforkctl.8")
+	[ "$n" -eq 5 ]
+	for i in $(seq "$n"); do
+		echo "example $i: $(cat "$D/example$i")"
+		runnable < "$D/example$i" > "$D/script"
+		want=0
+		# of a server that has ended
+		! grep -q /tmp/old "$D/example$i" || want=2
+		run -$want timeout "$DEADLINE" bash -u "$D/script"
+		[[ $output != *'No such file'* ]]
+	done
+}
+
+@test "README's examples work" {
+	sed -n '/^Use it/,/^This version/p' "$TOP/README" |
+	    sed -n 's|^    src/||p' > "$D/example"
+	[ "$(wc -l < "$D/example")" -eq 3 ]
+	while read -r line; do
+		rm -f "$D/ready"
+		runnable <<<"$line" > "$D/script"
+		timeout "$DEADLINE" setsid -w bash -eu "$D/script" \
+		    2> "$D/err" 3>&-
+		! grep 'preforkd: ' "$D/err"
+	done < "$D/example"
+	sed -n '/reads:$/,/^This version/p' "$TOP/README" |
+	    sed -n 's/^    //p' > "$D/conf"
+	"$PREFORKD" -n -f "$D/conf"
+}
+
+@test "the documents name no setting of the future" {
+	run -1 grep -nE '^\.(It )?Ic (user|group|chroot|pidfile|exec|resident|module|allow|deny)\>' \
+	    "$TOP"/man/*.[1-9]
+}
