@@ -194,6 +194,18 @@ repair(struct master *m)
 	repair_hints(m);
 }
 
+/*
+ * Workers that the other pools of its service must leave to this one: what it
+ * begins with, until its generation is ready, then one.
+ */
+static int
+claim(const struct pool *p)
+{
+	int due = p->service->generation->ready ? 1 : p->first;
+
+	return p->alive < due ? due - p->alive : 0;
+}
+
 /* Workers that the service may still have, for this pool. */
 static int
 room_for(const struct master *m, const struct pool *pool)
@@ -209,8 +221,8 @@ room_for(const struct master *m, const struct pool *pool)
 		if (p->service != pool->service)
 			continue;
 		here += p->alive - p->counts.draining;
-		if (p != pool && p->alive == 0)
-			reserved++;
+		if (p != pool)
+			reserved += claim(p);
 	}
 	here = conf->workers_max - reserved - here;
 	everywhere = conf->workers_max + conf_surge(conf) - everywhere;

@@ -180,21 +180,23 @@ default_status_file(const struct conf_source *source)
 	return path;
 }
 
-static void
+/* Returns the path of the status, to be freed; NULL when it has none. */
+static char *
 create_scoreboard(struct master *m, const struct conf *conf)
 {
-	char error[CONF_ERROR_MAX], *path = conf->status_file;
+	char error[CONF_ERROR_MAX], *path;
 
-	if (path == NULL)
+	if (conf->status_file == NULL)
 		path = default_status_file(m->source);
+	else if ((path = strdup(conf->status_file)) == NULL)
+		fatal("strdup");
 	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
 		fatalx("%s", error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
-	if (path != conf->status_file)
-		free(path);
 	status_start(m);
+	return path;
 }
 
 /*
@@ -234,15 +236,19 @@ allocate(struct master *m)
 static void
 prepare(struct master *m, struct conf *conf)
 {
-	char error[CONF_ERROR_MAX];
+	char error[CONF_ERROR_MAX], *path;
 
 	fixed_descriptors(m);
 	log_set_level((enum log_level)conf->log_level);
-	create_scoreboard(m, conf);
+	path = create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
-	if (reload_generation(m, conf, error) == NULL)
+	if (reload_generation(m, conf, error) == NULL) {
+		if (path != NULL)
+			scoreboard_discard(path);
 		fatalx("%s", error);
+	}
+	free(path);
 	m->logger = logger_start(m->log_fd, m->board.commons);
 	if (m->logger == -1)
 		fatal("fork of the logger");

@@ -144,6 +144,7 @@ stop_at_once(struct master *m, const char *why)
 		return;
 	log_notice("stopping at once why=\"%s\"", why);
 	m->state = MASTER_KILLING;
+	reload_cancel(m);
 	count_queued(m);
 	for (i = 0; i < m->board.nslots; i++) {
 		if (m->pid[i] == 0)
@@ -310,9 +311,10 @@ keep_logger(struct master *m)
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	if ((m->logger = logger_start(m->log_fd, m->board.commons)) == -1)
+	if ((m->logger = logger_start(m->log_fd, m->board.commons)) == -1) {
 		m->logger = 0;
-	else
+		master_wake_at(m, m->logger_retry_at);
+	} else
 		log_errorx("the logger died and was replaced, lines that it "
 		    "had read are lost");
 }

@@ -387,7 +387,7 @@ struct slot {
 	_Atomic int64_t	 born;
 	_Atomic uint64_t bytes_in;
 	_Atomic uint64_t bytes_out;
-	_Atomic uint64_t peer[2];	/* IPv4 or IPv6 address, network order */
+	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
 };
@@ -521,6 +521,8 @@ struct slot_copy {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* A start that went no further: the files are the earlier ones again. */
+void	 scoreboard_discard(const char *path);
 /* Whether the file is in memory alone (tmpfs); warn when it is not. */
 bool	 scoreboard_volatile(const char *path);
 /* In a new worker: give up the writable view of status; 0, or -1 and errno. */
@@ -779,6 +781,7 @@ struct child {
 	struct pool	*pool;
 	uint32_t	 epoch;
 	bool		 was_ready;
+	bool		 trial;		/* started while throttled */
 	int64_t		 born;
 	int64_t		 kill_at;	/* start or drain deadline; 0: none */
 	uint64_t	 served;	/* as last seen */
@@ -838,6 +841,7 @@ struct reload {
 	int		 fd;		/* what it says, or -1 */
 	int		 wait_status;
 	int64_t		 deadline;
+	bool		 late;		/* killed at it */
 	char		*text;		/* the configuration, or its error */
 	size_t		 size;
 };

@@ -13,6 +13,7 @@
  * a reload asked for while one runs is begun when that has ended.
  */
 
+#include <sys/prctl.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -57,6 +58,7 @@ check(const struct conf_source *source, int fd)
 	FILE *out;
 
 	log_forked();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sig_reset();
 	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
 		_exit(1);
@@ -176,9 +178,12 @@ judge_check(struct master *m)
 {
 	struct reload *r = &m->reload;
 	int status = r->wait_status;
+	char why[64];
 
 	if (WIFSIGNALED(status)) {
-		refuse(m, sig_name(WTERMSIG(status)));
+		snprintf(why, sizeof(why), "the check died of %s",
+		    sig_name(WTERMSIG(status)));
+		refuse(m, r->late ? "the check took too long" : why);
 		return;
 	}
 	if (WEXITSTATUS(status) != 0 || r->text == NULL) {
@@ -197,8 +202,8 @@ reload_continue(struct master *m)
 		return;
 	listen_to_check(r);
 	if (r->pid != 0 && m->now >= r->deadline) {
-		log_errorx("checking the configuration takes too long");
 		kill(r->pid, SIGKILL);
+		r->late = true;
 		r->deadline = m->now + CHECK_TIME;
 	}
 	if (r->pid != 0 || r->fd != -1)

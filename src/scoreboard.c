@@ -442,6 +442,21 @@ scoreboard_create(struct scoreboard *b, const char *path, int nslots,
 	return 0;
 }
 
+/* The status file last: until then its lock keeps others away. */
+void
+scoreboard_discard(const char *path)
+{
+	const char *const suffix[] = { ".counter", ".slots", "" };
+	struct object o;
+	size_t i;
+
+	for (i = 0; i < sizeof(suffix) / sizeof(suffix[0]); i++) {
+		object_init(&o, path, suffix[i], 0);
+		if (rename(o.last, o.name) == -1)
+			unlink(o.name);
+	}
+}
+
 int
 scoreboard_confine(struct scoreboard *b)
 {

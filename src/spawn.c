@@ -71,6 +71,7 @@ fork_failed(struct master *m, int slot)
 		log_warn("fork");
 	m->fork_delay = doubled(m->fork_delay, FORK_LAST);
 	m->fork_retry_at = m->now + m->fork_delay;
+	master_wake_at(m, m->fork_retry_at);
 	atomic_store(&m->board.commons->slot[slot].state, SLOT_FREE);
 	m->child[slot].pool = NULL;
 	m->unused[m->nunused++] = slot;
@@ -89,6 +90,7 @@ born(struct master *m, int slot, pid_t pid)
 		service->retry_at = m->now + service->delay;
 	m->pid[slot] = pid;
 	c->state = CHILD_STARTING;
+	c->trial = service->delay != 0;
 	c->kill_at = m->now + START_TIME;
 	c->pool->alive++;
 	c->pool->counts.starting++;
@@ -122,8 +124,12 @@ spawn_worker(struct master *m, struct pool *p)
 		fork_failed(m, slot);
 		return -1;
 	}
-	if (pid == 0)
+	if (pid == 0) {
+		/* Of its own generation: the master's changes with a reload. */
+		log_set_level((enum log_level)
+		    p->service->generation->conf->log_level);
 		worker_main(&w);
+	}
 	born(m, slot, pid);
 	return 0;
 }
@@ -187,10 +193,12 @@ spawn_succeeded(struct service *service)
 	    service->conf->name);
 }
 
+/* What was started before the throttle says nothing new when it dies. */
 static void
-throttle(struct master *m, struct service *service)
+throttle(struct master *m, struct service *service, const struct child *c)
 {
-	if (++service->early_deaths < THROTTLE_AFTER)
+	if (++service->early_deaths < THROTTLE_AFTER ||
+	    (service->delay != 0 && !c->trial))
 		return;
 	if (service->delay == 0)
 		log_errorx("workers die before they have served anybody, "
@@ -276,7 +284,7 @@ record_death(struct master *m, int n, int wait_status)
 	    d.served > 0 || (c->was_ready && WIFSIGNALED(wait_status) &&
 	    WTERMSIG(wait_status) == SIGKILL))
 		return;
-	throttle(m, service);
+	throttle(m, service, c);
 }
 
 /* A leaving that is no death: as asked, or all at once at an end. */
@@ -327,21 +335,21 @@ find_slot(const struct master *m, pid_t pid)
 static void
 news_of_child(struct master *m, pid_t pid, int wait_status)
 {
-	int slot;
+	int slot = find_slot(m, pid);
 
-	if (pid == m->logger && !WIFSTOPPED(wait_status)) {
-		m->logger = 0;
-		return;
-	}
-	if (pid == m->reload.pid && !WIFSTOPPED(wait_status)) {
-		reload_child_ended(m, wait_status);
-		return;
-	}
-	if ((slot = find_slot(m, pid)) == -1)
-		log_info("reaped a stranger pid=%ld", (long)pid);
-	else if (WIFSTOPPED(wait_status))
+	if (WIFSTOPPED(wait_status) && slot != -1)
 		log_warnx("worker stopped pid=%ld slot=%d signal=%s",
 		    (long)pid, slot, sig_name(WSTOPSIG(wait_status)));
+	else if (WIFSTOPPED(wait_status))
+		log_warnx("%s stopped pid=%ld signal=%s",
+		    pid == m->logger ? "logger" : "child", (long)pid,
+		    sig_name(WSTOPSIG(wait_status)));
+	else if (pid == m->logger)
+		m->logger = 0;
+	else if (pid == m->reload.pid)
+		reload_child_ended(m, wait_status);
+	else if (slot == -1)
+		log_info("reaped a stranger pid=%ld", (long)pid);
 	else
 		bury(m, slot, wait_status);
 }

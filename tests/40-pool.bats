@@ -76,6 +76,13 @@ release() {
 	kill "$HOLD"
 }
 
+@test "the spares of two sockets that workers-max has no room for are shared" {
+	start -l 127.0.0.1:0 -l 127.0.0.2:0 -o 'workers-spare 8' \
+	    -o 'workers-max 10' greet
+	has_workers 10
+	[ "$(workers | xargs ps -o args= -p | grep -c "${ADDRESSES[1]} ")" -eq 5 ]
+}
+
 @test "surplus spares retire slowly, down to the spares" {
 	start_greet -o 'workers-spare 3' -o 'workers-idle-time 300ms'
 	hold 30

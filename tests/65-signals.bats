@@ -152,7 +152,13 @@ mask() {
 	for s; do m=$((m | 1 << ($(kill -l "$s") - 1))); done
 	printf '%016x' "$m"
 }
-shown() { awk -v f="$1:" '$1 == f { print $2 }' "/proc/$M/status"; }
+# Signals 32 and 33 are the C library's: its posix_spawn(3), by which make
+# starts us, leaves them ignored, and its sigaction(2) does not let them be set.
+shown() {
+	local m
+	m=$(awk -v f="$1:" '$1 == f { print $2 }' "/proc/$M/status")
+	printf '%016x' $((0x$m & ~0x180000000))
+}
 blocks_nothing() { [ "$(shown SigBlk)" = "$(mask)" ]; }
 
 dispositions_hold() {
@@ -334,7 +340,7 @@ start_throttled() {
 	[ -e /proc/net/if_inet6 ] || skip 'this kernel has no IPv6'
 	start -l '*:0' -o 'workers-spare 1' -o 'workers-max 2' greet
 	four=127.0.0.1:${ADDRESSES[0]##*:}
-	six=[::1]:${ADDRESSES[1]##*:}
+	six="[::1]:"${ADDRESSES[1]##*:}
 	[[ ${ADDRESSES[0]} == 0.0.0.0:* && ${ADDRESSES[1]} == \[::\]:* ]]
 	hold 1 "$four"
 	queue 20 "$four" four

@@ -1,0 +1,490 @@
+# 66-reload.bats: a new configuration takes effect without losing a client,
+# and a bad one changes nothing (rows G and F01 of the fault matrix).
+
+load helper
+load clients
+
+conf() { cat > "$D/conf"; }
+start_conf() { start -f "$D/conf" "$@"; }
+
+# greet_conf LINE...: one service on one address, with these settings.
+greet_conf() {
+	{
+		echo 'service greet'
+		echo 'listen 127.0.0.1:0'
+		echo 'run greet'
+		[ $# -eq 0 ] || printf '%s\n' "$@"
+	} | conf
+}
+
+generation() { status | awk '$1 == "generation:" { print $2 }'; }
+workers_max_is() {
+	[ "$(status | awk '$1 == "greet" { print $8; exit }')" -eq "$1" ]
+}
+reloaded_since() {
+	status | awk -v g="$1" '$1 == "generation:" { now = $2 }
+	    $1 == "reload:" { how = $2 } END { exit !(now > g && how == "done") }'
+}
+
+# reload: and it has taken effect.
+reload() {
+	local g
+	g=$(generation)
+	kill -HUP "$M"
+	wait_for reloaded_since "$g"
+}
+
+# reload_refused REASON: in the log and in the status; nothing has changed.
+reload_refused() {
+	local n before
+	before=$(workers)
+	n=$(count_logged 'error: reload failed')
+	kill -HUP "$M"
+	wait_for eval "[ \$(count_logged 'error: reload failed') -gt $n ]"
+	grep 'error: reload failed' "$LOG" | tail -n 1 | tee "$D/refusal" |
+	    grep -E -- "everything stays as it was: .*$1"
+	status | grep -E -- "^reload: +failed .*$1"
+	[ "$(workers)" = "$before" ]
+	[[ $(ask x) == Welcome* ]]
+	wait_for same_fds
+}
+
+# What the status says of listeners: the address of a service's Nth.
+listeners() { status | awk '/^LISTENER/ { on = 1; next } on'; }
+address_of() { listeners | awk -v s="$1" '$2 == s { print $1 }' |
+    sed -n "${2:-1}p"; }
+has_listeners() { [ "$(listeners | wc -l)" -eq "$1" ]; }
+
+# answers ADDRESS TEXT: what is served there begins so.
+answers() {
+	local reply
+	reply=$(printf 'x\n' | timeout "$DEADLINE" nc -N "${1%:*}" "${1##*:}")
+	[[ $reply == "$2"* ]]
+}
+refuses() { ! nc -z "${1%:*}" "${1##*:}"; }
+
+@test "workers-min, workers-max and workers-spare take effect at a reload" {
+	greet_conf 'workers-spare 2' 'workers-max 20'
+	start_conf
+	wait_for has_workers 2
+	greet_conf 'workers-min 6' 'workers-spare 4' 'workers-max 9'
+	reload
+	wait_for has_workers 6
+	workers_max_is 9
+	hold 3
+	wait_for slots_are idle 4
+	has_workers 7
+	release
+	hold 9
+	queue 3
+	wait_for logged 'workers-max is reached .*workers-max=9 queued='
+	has_workers 9
+	release
+	queue_served 3
+}
+
+@test "each timeout takes effect at a reload, for clients that come later" {
+	greet_conf
+	start_conf -o 'log-connections end'
+	hold 1
+	for what in first-byte idle connection; do
+		greet_conf "$what-timeout 200ms"
+		reload
+		"$TOOLS/abuse" silent "$ADDRESS" | grep end=eof
+		wait_for logged "closed .*end=$what-timeout "
+	done
+	greet_conf
+	reload
+	release
+	[ "$(count_logged 'closed .*end=served ')" -eq 1 ]
+}
+
+@test "max-connections-per-worker and drain-timeout take effect at a reload" {
+	greet_conf
+	start_conf -o 'log-level debug'
+	greet_conf 'max-connections-per-worker 1' 'drain-timeout 500ms'
+	reload
+	ask x
+	wait_for logged 'worker left .*served=1$'
+	hold 1
+	stop TERM 2
+	release_cut
+}
+
+@test "log-level and log-connections take effect at a reload, in every process" {
+	greet_conf
+	{ echo 'log-level warning'; cat "$D/conf"; } > "$D/quiet"
+	cp "$D/quiet" "$D/conf"
+	start_conf
+	ask x
+	greet_conf 'log-connections both'
+	reload
+	wait_for logged 'notice: reloaded generation=2'
+	ask x
+	wait_for logged 'info: closed .*client=2 '
+	logged 'info: connected .*client=2 '
+	not logged 'client=1 '
+	greet_conf 'log-connections end'
+	reload
+	ask x
+	wait_for logged 'info: closed .*client=3 '
+	not logged 'connected .*client=3 '
+	cp "$D/quiet" "$D/conf"
+	reload
+	ask x
+	stop
+	not logged 'client=4 '
+	not logged 'notice: stopp'
+}
+
+@test "a listen line added and removed by reloads; the others keep their sockets" {
+	greet_conf
+	start_conf
+	greet_conf 'listen 127.0.0.2:0'
+	reload
+	has_listeners 2
+	[ "$(address_of greet 1)" = "$ADDRESS" ]
+	second=$(address_of greet 2)
+	answers "$second" 'Welcome ! You have connected to 127.0.0.2 '
+	answers "$ADDRESS" Welcome
+	[ "$(master_fds)" -eq $((BASE_FDS + 1)) ]
+	greet_conf
+	reload
+	wait_for has_listeners 1
+	refuses "$second"
+	answers "$ADDRESS" Welcome
+}
+
+@test "a service added, changed and removed by reloads" {
+	greet_conf 'workers-max 20'
+	start_conf
+	greet_conf 'workers-max 10'
+	printf '%s\n' 'service other' 'workers-max 10' 'listen 127.0.0.1:0' 'run echo' >> "$D/conf"
+	reload
+	other=$(address_of other)
+	answers "$other" x
+	answers "$ADDRESS" Welcome
+	sed -i 's/run echo/run daytime/' "$D/conf"
+	reload
+	[ "$(address_of other)" = "$other" ]
+	answers "$other" "$(LC_ALL=C date -u +%a)"
+	answers "$ADDRESS" Welcome
+	greet_conf 'workers-max 20'
+	reload
+	wait_for has_listeners 1
+	refuses "$other"
+	wait_for eval '! status | grep -q "^other "'
+	answers "$ADDRESS" Welcome
+}
+
+@test "G04 a broken file changes nothing and says where; a good one then works" {
+	greet_conf 'workers-min 3' 'workers-spare 1'
+	start_conf
+	cp "$D/conf" "$D/good"
+	echo 'workers-max "3' >> "$D/conf"
+	reload_refused 'conf:6: '
+	{ cat "$D/good"; echo 'workers-mix 3'; } > "$D/conf"
+	reload_refused 'conf:6: .*workers-m[ai][xn]'
+	{ echo '# a comment'; cat "$D/good"; echo 'workers-max 0'; } > "$D/conf"
+	reload_refused 'conf:7: '
+	greet_conf 'workers-min 7' 'workers-spare 1'
+	reload
+	wait_for has_workers 7
+	stop
+}
+
+@test "a file that cannot be read changes nothing, and a FIFO does not hang" {
+	greet_conf
+	start_conf
+	mv "$D/conf" "$D/good"
+	reload_refused 'conf: No such file'
+	mkdir "$D/conf"
+	reload_refused 'conf: '
+	rmdir "$D/conf"
+	mkfifo "$D/conf"
+	reload_refused 'conf: '
+	rm "$D/conf"
+	ln -s /dev/zero "$D/conf"
+	reload_refused 'conf: '
+	rm "$D/conf"
+	: > "$D/conf"
+	reload_refused 'conf'
+	mv "$D/good" "$D/conf"
+	reload
+}
+
+@test "a file without permission changes nothing" {
+	[ "$(id -u)" -ne 0 ] || skip 'root may read everything'
+	greet_conf
+	start_conf
+	chmod 0 "$D/conf"
+	reload_refused 'conf: Permission denied'
+}
+
+@test "G05 an address that cannot be bound refuses the whole, and leaves no descriptor" {
+	STATUS=$D/status.other
+	start_greet
+	busy=$ADDRESS
+	other=$M
+	STATUS=$D/status
+	greet_conf
+	start_conf
+	greet_conf 'listen 127.0.0.2:0' "listen $busy" 'workers-min 5'
+	reload_refused "listen $busy: bind: Address already in use"
+	greet_conf 'listen 127.0.0.2:0' 'listen 192.0.2.1:7777'
+	reload_refused 'listen 192.0.2.1:7777: bind: Cannot assign'
+	has_listeners 1
+	kill -INT "$other"
+}
+
+@test "G06 a removed address serves its queue and then refuses, one that stays loses nothing" {
+	greet_conf 'listen 127.0.0.2:0' 'workers-spare 1' 'workers-max 2'
+	start_conf
+	removed=$(address_of greet 2)
+	storm_begin -t 20 -c 4
+	hold 1 "$removed"
+	queue 30 "$removed"
+	greet_conf 'workers-spare 1' 'workers-max 2'
+	reload
+	has_listeners 2
+	release
+	queue_served 30
+	wait_for has_listeners 1
+	refuses "$removed"
+	storm_end
+	stormed_well
+	[ "$(stormed refused)" -eq 0 ]
+	wait_for eval '[ "$(master_fds)" -eq $((BASE_FDS - 1)) ]'
+	BASE_FDS=$((BASE_FDS - 1))
+}
+
+@test "G01 ten reloads under a storm lose no client" {
+	greet_conf 'workers-spare 4'
+	start_conf
+	storm_begin -t 30 -c 16 -u
+	for i in {1..10}; do reload; done
+	wait_for accepted_more
+	storm_end
+	stormed_well
+	[ "$(stormed refused)" -eq 0 ]
+	[ "$(stormed duplicates)" -eq 0 ]
+}
+
+most_generations() {
+	local n
+	n=$(status workers | awk 'NR > 1 { print $4 }' | sort -u | wc -l)
+	[ "$n" -le "${MOST:-0}" ] || MOST=$n
+}
+
+@test "F01 a thousand SIGHUP fold into few reloads, and the last one counts" {
+	greet_conf 'workers-spare 2' 'workers-max 80'
+	start_conf
+	storm_begin -t 30 -c 8
+	mapfile -t hundred < <(yes "$M" | head -n 100)
+	for i in {1..10}; do
+		kill -HUP "${hundred[@]}"
+		most_generations
+	done
+	greet_conf 'workers-spare 2' 'workers-max 77'
+	kill -HUP "$M"
+	wait_for workers_max_is 77
+	storm_end
+	stormed_well
+	[ "$(stormed refused)" -eq 0 ]
+	[ "$MOST" -le 3 ]
+	[ "$(count_logged 'notice: reloaded')" -le 100 ]
+	not logged 'reload failed'
+}
+
+@test "G15 a client held over three reloads is served to its end" {
+	greet_conf 'workers-spare 1'
+	start_conf
+	hold 2
+	for i in 1 2 3; do
+		reload
+		ask x
+	done
+	wait_for slots_are draining 2
+	release
+	wait_for slots_are draining 0
+	grep 'closed=2 early=0 reset=0' "$D/held"
+}
+
+@test "G15 a client is cut at the drain-timeout of the reload, not before" {
+	greet_conf 'workers-spare 1' 'drain-timeout 2s'
+	start_conf
+	hold 1
+	t=$EPOCHREALTIME
+	for i in 1 2 3; do reload; done
+	wait_for logged 'warning: killing a worker .*why="drain-timeout passed"'
+	took "$t" 2000 5000
+	wait_for has_workers 1
+	release_cut
+	grep 'closed=0 ' "$D/held"
+	stop
+}
+
+resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
+
+@test "G07 two hundred reloads leave descriptors and memory as they were" {
+	greet_conf 'workers-spare 1'
+	start_conf
+	for i in {1..20}; do reload; done
+	before=$(resident)
+	for i in {1..180}; do reload; done
+	wait_for has_workers 1
+	same_fds
+	after=$(resident)
+	echo "resident before $before kB, after $after kB"
+	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + before / 100 + 8)) ]
+	[ "$(generation)" -eq 201 ]
+}
+
+# A service that can be told to fail, or to be slow, at its start.
+start_faulty() {
+	export FAULT_FILE=$D/fault
+	PROGRAM=$FAULTY
+	printf '%s\n' 'service abort' 'listen 127.0.0.1:0' 'run abort' \
+	    'workers-spare 2' | conf
+	start_conf
+}
+
+@test "G08 a new generation that cannot start is rolled back, and the old one serves on" {
+	start_faulty
+	before=$(workers)
+	for how in '' .fail; do
+		touch "$FAULT_FILE$how"
+		n=$(count_logged 'reload failed')
+		kill -HUP "$M"
+		wait_for eval "[ \$(count_logged 'reload failed') -gt $n ]"
+		logged 'reload failed, everything stays as it was: its workers die'
+		status | grep '^reload: *failed .*: its workers die'
+		answers "$ADDRESS" hello
+		rm "$FAULT_FILE$how"
+		wait_for same_fds
+	done
+	logged 'how="exit 94 \(the service cannot start\)"'
+	wait_for has_workers 2
+	[ "$(workers)" = "$before" ]
+	reload
+	wait_for has_workers 2
+	[ "$(workers)" != "$before" ]
+}
+
+@test "while a new generation is slow to start, the old one serves; another reload waits its turn" {
+	start_faulty
+	touch "$FAULT_FILE.slow"
+	kill -HUP "$M"
+	wait_for slots_are starting 2
+	status | grep '^reload: *running'
+	answers "$ADDRESS" hello
+	rm "$FAULT_FILE.slow"
+	sed -i 's/workers-spare 2/workers-spare 5/' "$D/conf"
+	kill -HUP "$M"
+	wait_for has_workers 5
+	wait_for slots_are idle 5
+	[ "$(count_logged 'notice: reloaded')" -eq 2 ]
+}
+
+@test "SIGTERM during a reload ends the server in order" {
+	start_faulty
+	touch "$FAULT_FILE.slow"
+	kill -HUP "$M"
+	wait_for slots_are starting 2
+	stop
+	logged 'reload failed, .*: the server was told to stop'
+}
+
+start_status() {
+	: > "$D/addresses"
+	setsid "$PROGRAM" -d -1 -f "$D/conf" > "$D/addresses" 2>> "$LOG" \
+	    < /dev/null 3>&- &
+	M=$!
+	STARTED+=("$M")
+	wait_for started
+	ADDRESS=$(head -n 1 "$D/addresses")
+	PORT=${ADDRESS##*:}
+	BASE_FDS=$(master_fds)
+}
+
+@test "settings that need a restart are refused by a line that names them" {
+	greet_conf "listen unix:$D/sock mode=600" 'workers-max 10'
+	{ echo "status-file $STATUS"; cat "$D/conf"; } > "$D/good"
+	cp "$D/good" "$D/conf"
+	start_status
+	sed -i "s|^status-file .*|status-file $D/elsewhere|" "$D/conf"
+	reload_refused 'status-file: a new value needs a restart'
+	[ ! -e "$D/elsewhere" ]
+	sed 's/mode=600/mode=666/' "$D/good" > "$D/conf"
+	reload_refused 'listen unix:.*sock: a new mode or owner needs a restart'
+	sed 's/workers-max 10/workers-max 11/' "$D/good" > "$D/conf"
+	reload_refused 'workers-max .*need 22 slots: the scoreboard has 20, a restart'
+	cp "$D/good" "$D/conf"
+	reload
+	[ -S "$D/sock" ]
+}
+
+@test "without a file SIGHUP renews the generation with the same settings" {
+	start_greet -o 'workers-min 3' -o 'workers-spare 1'
+	mapfile -t before < <(workers)
+	reload
+	wait_for has_workers 3
+	for p in "${before[@]}"; do gone "$p"; done
+	[[ $(ask x) == Welcome*127.0.0.1*"$PORT"* ]]
+	has_listeners 1
+}
+
+# on_check SIGNAL: the child that reads the next configuration gets it.
+on_check() {
+	strace -f -qq -o "$D/trace" -P "$D/conf" -e trace=openat,open \
+	    -e "inject=openat,open:signal=$1" -p "$M" 3>&- 8>&- &
+	STRACE=$!
+	wait_for eval '[ "$(shown_tracer)" != 0 ]'
+	kill -HUP "$M"
+	wait_for grep -q -e "--- SIG$1\|stopped by SIG$1\|killed by SIG$1" "$D/trace"
+	kill "$STRACE"
+	wait "$STRACE" || true
+}
+shown_tracer() { awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status"; }
+
+# The master's children but workers and logger: the check.
+check_child() { ps -o pid=,args= --ppid "$M" |
+    awk '!/: .* slot [0-9]+: / && !/logger/ { print $1 }'; }
+
+@test "a check that crashes is a failed reload" {
+	greet_conf
+	start_conf
+	ulimit -c 0
+	on_check SEGV
+	wait_for logged 'reload failed, everything stays as it was: .*SIGSEGV'
+	status | grep '^reload: *failed .*SIGSEGV'
+	[[ $(ask x) == Welcome* ]]
+	reload
+}
+
+@test "a check that hangs is ended at its deadline, and the next reload works" {
+	greet_conf
+	start_conf
+	t=$EPOCHREALTIME
+	on_check STOP
+	[[ $(ask x) == Welcome* ]]
+	wait_for logged 'reload failed'
+	took "$t" 10000 15000
+	logged 'reload failed, .*: the check took too long'
+	status | grep '^reload: *failed .*: the check took too long'
+	not logged stranger
+	reload
+}
+
+@test "a stop does not wait for a check that hangs, and leaves none behind" {
+	for how in 'TERM 0' 'INT 0' 'KILL 137'; do
+		greet_conf
+		start_conf
+		on_check STOP
+		[ -n "$(check_child)" ]
+		t=$EPOCHREALTIME
+		stop $how
+		took "$t" 0 1900
+		wait_for no_members
+	done
+}
