@@ -70,13 +70,12 @@ judge_reload(struct snapshot *s, const struct before *before)
 {
 	static char why[4 * sizeof(s->status.reload_why)];
 
+	if (s->status.reloaded > before->reloads_begun) {
+		printf("reloaded, generation %u, %u old clients finish\n",
+		    s->status.generation, clients(s, true));
+		return DONE;
+	}
 	if (s->status.reloads > before->reloads_begun) {
-		if (s->status.reload == RELOAD_DONE) {
-			printf("reloaded, generation %u, %u old clients "
-			    "finish\n", s->status.generation,
-			    clients(s, true));
-			return DONE;
-		}
 		log_warnx("reload failed: %s", log_quote(why, sizeof(why),
 		    s->status.reload_why, strlen(s->status.reload_why)));
 		return FAILED;
@@ -118,17 +117,19 @@ judge_stop(struct snapshot *s, const struct before *before)
 	return DONE;
 }
 
-/* A descriptor of the process; -1 and ENOSYS where there are none. */
+/* A descriptor of the process in *fd, or -1 where there are none. */
 static int
-pin(pid_t pid)
+pin(pid_t pid, int *fd)
 {
+	*fd = -1;
 #ifdef HAVE_PIDFD
-	return pidfd_open(pid, 0);
+	*fd = pidfd_open(pid, 0);
+	if (*fd == -1 && errno != ENOSYS && errno != EPERM)
+		return -1;
 #else
 	(void)pid;
-	errno = ENOSYS;
-	return -1;
 #endif
+	return 0;
 }
 
 static int
@@ -211,7 +212,10 @@ request(struct server *server, const struct request *r)
 		log_warnx("%s: nothing sent: %s", r->name, error);
 		return CTL_UNKNOWN;
 	}
-	pidfd = pin(server->now.status.pid);
+	if (pin(server->now.status.pid, &pidfd) == -1) {
+		log_warn("%s: process %d", r->name, server->now.status.pid);
+		return CTL_BAD;
+	}
 	code = signal_and_wait(server, r, pidfd);
 	if (pidfd != -1)
 		close(pidfd);

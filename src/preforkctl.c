@@ -130,8 +130,8 @@ status_beside(const char *pid_file, char path[PATH_MAX], char *error)
 	int stem = (int)strlen(pid_file) - (int)strlen(PID_SUFFIX);
 
 	if (!has_suffix(pid_file, PID_SUFFIX))
-		return error_say(error, "%s: no name that ends in %s: name "
-		    "the status file, too, with -s", pid_file, PID_SUFFIX);
+		return error_say(error, "%s: no name that ends in .pid: name "
+		    "the status file, too, with -s", pid_file);
 	if (snprintf(path, PATH_MAX, "%.*s%s", stem, pid_file,
 	    STATUS_SUFFIX) < PATH_MAX)
 		return 0;
@@ -189,8 +189,8 @@ usage(void)
 	fprintf(stderr,
 	    "usage: preforkctl [-p pid-file] [-s status-file] "
 	    "status | workers | deaths\n"
-	    "       preforkctl [-p pid-file] [-s status-file] [-t seconds] "
-	    "reload | reopen | stop\n"
+	    "       preforkctl [-p pid-file] [-s status-file] [-t seconds]\n"
+	    "                  reload | reopen | stop\n"
 	    "       preforkctl -V\n");
 	exit(EX_USAGE);
 }

@@ -473,9 +473,10 @@ struct status {
 	int64_t		 started;	/* and ... */
 	int64_t		 started_at;	/* ... in seconds since the epoch */
 	int64_t		 updated;
-	uint32_t	 reload;	/* enum reload_outcome, of the last ... */
+	uint32_t	 reload;	/* enum reload_outcome of the last ... */
 	uint32_t	 reloads;	/* ... of so many that have ended */
 	uint32_t	 reloads_begun;	/* more than ended: one runs */
+	uint32_t	 reloaded;	/* the last one of them to succeed */
 	int64_t		 reload_at;	/* its begin or end, since the epoch */
 	char		 reload_why[256];
 	char		 product[32];	/* version of preforkd */

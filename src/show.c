@@ -110,6 +110,8 @@ put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
 			continue;
 		if (row->retry_at != 0 && row->delayed + t->starting > 0)
 			fprintf(out, "%s is throttled; ", quoted(row->name));
+		else if (row->delayed > 0)
+			fprintf(out, "%s lacks workers; ", quoted(row->name));
 		if (t->busy > 0 && t->busy >= row->workers_max)
 			fprintf(out, "%s is full; ", quoted(row->name));
 	}

@@ -45,8 +45,7 @@ file_open(struct snapshot_file *f, uid_t *owner, char *error)
 
 	if (f->fd != -1)
 		return 0;
-	f->fd = open(f->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW |
-	    O_CLOEXEC);
+	f->fd = open(f->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (f->fd == -1)
 		return error_say(error, "%s: %s", f->name, strerror(errno));
 	if (fstat(f->fd, &st) == -1)
@@ -125,7 +124,8 @@ read_stable(const struct snapshot_file *f, void *buf, struct place at,
 	for (i = 0; i < READ_TRIES; i++) {
 		if (i > 0)
 			sched_yield();	/* to a writer that was interrupted */
-		if (file_read(f, &before, sizeof(before), at.seq, error) == -1 ||
+		if (file_read(f, &before, sizeof(before), at.seq,
+		    error) == -1 ||
 		    file_read(f, buf, at.size, at.offset, error) == -1 ||
 		    file_read(f, &after, sizeof(after), at.seq, error) == -1)
 			return -1;
@@ -201,7 +201,7 @@ load_status(const struct snapshot_file *f, struct status *s, char *error)
 	const struct place whole = {
 		0, sizeof(*s), offsetof(struct status, seq)
 	};
-	uint32_t size;
+	uint32_t size = 0;
 	int stable;
 
 	if (check_header(f, &size, error) == -1)
@@ -223,14 +223,13 @@ load_status(const struct snapshot_file *f, struct status *s, char *error)
 	return 0;
 }
 
+/* No holder is shown: is there none? */
 static int
-ask_alive(struct snapshot *s, char *error)
+try_lock(struct snapshot *s, char *error)
 {
 	const struct snapshot_file *f = &s->file[STATUS];
 
-	s->holder = holder_of(f->fd);
-	s->alive = s->holder != -1;
-	if (s->alive || s->status.state == MASTER_STOPPED)
+	if (s->status.state == MASTER_STOPPED)
 		return 0;
 	if (flock(f->fd, LOCK_SH | LOCK_NB) == 0) {
 		flock(f->fd, LOCK_UN);
@@ -248,7 +247,7 @@ static int
 load_commons(struct snapshot *s, char *error)
 {
 	const struct snapshot_file *f = &s->file[SLOTS];
-	uint32_t nslots;
+	uint32_t nslots = 0;
 	struct commons c;
 
 	if (check_header(f, &nslots, error) == -1)
@@ -282,9 +281,13 @@ snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 {
 	uid_t writer;
 
-	if (file_open(&s->file[STATUS], &s->owner, error) == -1 ||
-	    load_status(&s->file[STATUS], &s->status, error) == -1 ||
-	    ask_alive(s, error) == -1 ||
+	if (file_open(&s->file[STATUS], &s->owner, error) == -1)
+		return -1;
+	/* In this order: what a dead one has left will not change. */
+	s->holder = holder_of(s->file[STATUS].fd);
+	s->alive = s->holder != -1;
+	if (load_status(&s->file[STATUS], &s->status, error) == -1 ||
+	    (!s->alive && try_lock(s, error) == -1) ||
 	    file_open(&s->file[SLOTS], &writer, error) == -1)
 		return -1;
 	return load_commons(s, error);

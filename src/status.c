@@ -117,6 +117,19 @@ status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
 	scoreboard_end(&m->board);
 }
 
+/* Not one that is coming up, unless there is no other. */
+static void
+publish_generation(struct master *m)
+{
+	const struct generation *g;
+
+	TAILQ_FOREACH(g, &m->generations, entry)
+		if (g->ready || TAILQ_NEXT(g, entry) == NULL)
+			break;
+	if (g != NULL)
+		m->board.status->generation = g->number;
+}
+
 void
 status_reload_begun(struct master *m)
 {
@@ -134,6 +147,9 @@ status_reload_ended(struct master *m, enum reload_outcome how, const char *why)
 	scoreboard_begin(&m->board);
 	status->reload = how;
 	status->reloads = status->reloads_begun;
+	if (how == RELOAD_DONE)
+		status->reloaded = status->reloads;
+	publish_generation(m);
 	status->reload_at = time(NULL);
 	strlcpy(status->reload_why, why, sizeof(status->reload_why));
 	scoreboard_end(&m->board);
@@ -164,11 +180,10 @@ status_publish(struct master *m)
 	status->updated = m->now;
 	status->cut = m->cut;
 	status->forks = m->forks;
-	if (newest != NULL) {
-		status->generation = newest->number;
+	publish_generation(m);
+	if (newest != NULL)
 		TAILQ_FOREACH(s, &newest->services, entry)
 			publish_service(status, s);
-	}
 	TAILQ_FOREACH(l, &m->listeners, entry) {
 		status->listener[l->index].waiting = (uint32_t)l->waiting;
 		status->listener[l->index].limit = (uint32_t)l->limit;

@@ -238,7 +238,7 @@ worker_descriptors() {
 	ask hello
 	run status
 	[ "$status" -eq 0 ]
-	[ "${lines[0]}" = 'state:       running' ]
+	[[ ${lines[0]} == 'preforkd OK: greet '* ]]
 	grep -qE '^greet +1 ' <<< "$output"
 	status workers | grep -E '^ +[0-9]+ idle '
 	status deaths
@@ -253,7 +253,7 @@ worker_descriptors() {
 	wait_for no_members
 	run status
 	[ "$status" -eq 2 ]
-	[[ ${lines[0]} == 'state:       dead (last seen '*', state running)' ]]
+	[[ ${lines[0]} == 'preforkd DOWN: dead, last seen '*', running' ]]
 	grep -qE '^greet +1 ' <<< "$output"
 	run status workers
 	[ "$status" -eq 2 ]
@@ -266,7 +266,7 @@ worker_descriptors() {
 	stop
 	run status
 	[ "$status" -eq 2 ]
-	[ "${lines[0]}" = 'state:       stopped' ]
+	[ "${lines[0]}" = 'preforkd DOWN: stopped in order' ]
 	run status workers
 	not grep -E 'idle|busy|starting|draining' <<< "$output"
 }
