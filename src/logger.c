@@ -261,6 +261,28 @@ repeat_key(const char *line, size_t size, size_t *keysize)
 	return key;
 }
 
+/*
+ * What a writer says of its own drops joins ours, or the count would go with
+ * a line that is suppressed.  Each batch has room for one notice.
+ */
+static bool
+drops_join(struct logger *l, const char *key, const char *end)
+{
+	static const char words[] = "log lines dropped count=";
+	const size_t size = sizeof(words) - 1;
+	unsigned long long n = 0;
+	const char *p;
+
+	if ((size_t)(end - key) < size || memcmp(key, words, size) != 0)
+		return false;
+	for (p = key + size; p < end && *p >= '0' && *p <= '9'; p++)
+		n = n * 10 + (unsigned long long)(*p - '0');
+	if (l->notice > 0)
+		out_flush(l);
+	l->lost += n;
+	return true;
+}
+
 static void
 logger_line(struct logger *l, const char *line, size_t size)
 {
@@ -269,6 +291,8 @@ logger_line(struct logger *l, const char *line, size_t size)
 	size_t keysize;
 
 	key = repeat_key(line, size, &keysize);
+	if (key != NULL && drops_join(l, key, line + size))
+		return;
 	if (key != NULL) {
 		r = repeat_find(l, key, keysize);
 		if (r->left == 0) {

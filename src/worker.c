@@ -43,6 +43,8 @@ struct life {
 	const struct worker *self;
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
+	bool		 any_address;	/* the listener's; ask for a client's */
+	char		 title[CONF_NAME_MAX + ADDRESS_TEXT + 32];
 	uint64_t	 accepted;
 	struct linger_ring linger;
 	int		 pause;		/* ms; 0: accept does well */
@@ -82,11 +84,17 @@ idle_hint(const struct life *l)
 	return &l->self->board->commons->listener[index].idle;
 }
 
+/* What ps shows; the part that stays is formatted once. */
 static void
-title(const struct life *l, const char *what)
+title_idle(const struct life *l)
 {
-	setproctitle("%s %s slot %d: %s", l->self->conf->name,
-	    l->self->listener->name, l->self->number, what);
+	setproctitle("%s idle", l->title);
+}
+
+static void
+title_busy(const struct life *l, uint64_t number)
+{
+	setproctitle("%s client %llu", l->title, (unsigned long long)number);
 }
 
 static void
@@ -193,19 +201,6 @@ account(struct life *l, const struct conn *c)
 	slot_end(l->slot);
 }
 
-/* A listener bound to one address already tells which the client reached. */
-static void
-know_local(struct conn *c, const struct listener *listener)
-{
-	char host[ADDRESS_TEXT];
-
-	address_host(&listener->address, host, sizeof(host));
-	if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0)
-		return;
-	c->local = listener->address;
-	c->local_known = true;
-}
-
 static void
 serve(struct life *l, int fd, const struct address *peer)
 {
@@ -214,14 +209,18 @@ serve(struct life *l, int fd, const struct address *peer)
 
 	l->accepted++;
 	conn_open(c, fd, peer, conf);
-	know_local(c, l->self->listener);
+	if (!l->any_address)
+		c->local = l->self->listener->address;
+	c->local_known = !l->any_address;
 	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
 	become_busy(l, c);
+	title_busy(l, c->number);
 	log_connected(c, conf);
 	conf->run->serve(c);
 	linger_end(&l->linger, fd);
 	account(l, c);
 	log_closed(c, conf);
+	title_idle(l);
 	become_idle(l);
 }
 
@@ -358,6 +357,16 @@ take_descriptors(const struct worker *w)
 	closefrom(FD_FIRST_FREE);
 }
 
+/* One bound to a single address already tells which a client reached. */
+static bool
+is_any_address(const struct address *address)
+{
+	char host[ADDRESS_TEXT];
+
+	address_host(address, host, sizeof(host));
+	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+}
+
 static void
 set_up(struct life *l, const struct worker *w)
 {
@@ -368,6 +377,9 @@ set_up(struct life *l, const struct worker *w)
 	l->self = w;
 	l->slot = w->slot;
 	l->limit = recycle_after(w);
+	l->any_address = is_any_address(&w->listener->address);
+	snprintf(l->title, sizeof(l->title), "%s %s slot %d:", w->conf->name,
+	    w->listener->name, w->number);
 	log_forked();
 	sig_worker();
 	take_descriptors(w);
@@ -392,12 +404,11 @@ worker_main(const struct worker *w)
 	struct life *l = &life;
 
 	set_up(l, w);
-	title(l, "starting");
+	title_idle(l);
 	if (w->conf->run->start != NULL && w->conf->run->start() == -1) {
 		log_errorx("service %s cannot start", w->conf->name);
 		_exit(WORKER_SERVICE_FAILED);
 	}
-	title(l, "serving");
 	become_idle(l);
 	poke(l);
 	accept_loop(l);

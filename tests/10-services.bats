@@ -414,7 +414,7 @@ clients() {
 	start -l 127.0.0.1:0 -o 'workers-max 2' -o 'workers-min 2' greet
 	# libbsd puts a dot where the name of the program ended, if behind it.
 	ps -o args= -p "$M" --ppid "$M" | sed 's/ *\.$//' | sort > "$D/titles"
-	printf 'preforkd: %s\n' "greet $ADDRESS slot 0: serving" \
-	    "greet $ADDRESS slot 1: serving" logger master |
+	printf 'preforkd: %s\n' "greet $ADDRESS slot 0: idle" \
+	    "greet $ADDRESS slot 1: idle" logger master |
 	    diff - "$D/titles"
 }

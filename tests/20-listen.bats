@@ -125,6 +125,8 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 	END
 	chmod 755 "$D/run"
 	PROGRAM=$D/run
+	# Under ptrace there is no looking for leaks.
+	export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0
 	start_quietly -l '*:0' greet
 	wait_for started
 	mapfile -t ADDRESSES < "$D/addresses"

@@ -4,10 +4,7 @@
 # shellcheck disable=SC2034  # what the helper reads
 
 load helper
-
-# storm ARG...: the load client against the server, its line in $D/storm.
-storm() { "$TOOLS/storm" "$@" "$ADDRESS" > "$D/storm" 2>> "$D/storm.err"; }
-stormed() { sed -nE "s/.*\\b$1=([0-9]+).*/\\1/p" "$D/storm"; }
+load clients
 
 accepted_more_than() {
 	[ "$(status | awk '/^greet/ {print $2}')" -gt "$1" ]
@@ -31,27 +28,6 @@ faulty_file() {
 	PROGRAM=$FAULTY
 }
 
-# hold N: silent clients, greeted; they stay until released.
-hold() {
-	mkfifo "$D/release" 2>/dev/null || true
-	"$TOOLS/hold" "$1" "$ADDRESS" < "$D/release" > "$D/held" 2>&1 3>&- &
-	HOLD=$!
-	exec 8> "$D/release"
-	wait_for grep -q "greeted=$1 " "$D/held"
-}
-
-hold_ungreeted() {
-	mkfifo "$D/release"
-	"$TOOLS/hold" "$1" "$ADDRESS" < "$D/release" > "$D/held" 2>&1 3>&- &
-	HOLD=$!
-	exec 8> "$D/release"
-}
-
-release() {
-	exec 8>&-
-	wait "$HOLD"
-}
-
 @test "a pool begins with its spares and has the master asleep" {
 	start_greet -o 'workers-spare 5'
 	wait_for has_workers 5
@@ -68,7 +44,7 @@ release() {
 
 @test "workers-max bounds the pool, and the rest are served later" {
 	start_greet -o 'workers-spare 2' -o 'workers-max 6'
-	hold_ungreeted 20
+	hold_begin 20
 	wait_for slots_are busy 6
 	has_workers 6
 	wait_for logged 'warning: all workers are busy and workers-max is reached .*queued=[0-9]'

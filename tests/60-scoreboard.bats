@@ -4,6 +4,7 @@
 # a worker has of its parent (E11, E12) and what a handler may call (F08).
 
 load helper
+load clients
 
 # Two services side by side: greet on $GREET, and one of tests/faults/ on
 # $PORT.
@@ -278,9 +279,15 @@ worker_descriptors() {
 	[ "$(workers | wc -l)" -eq 2 ]
 	for w in $(workers); do
 		ps -o args= -p "$w" |
-		    grep -E "^preforkd: greet $ADDRESS slot [01]: serving"
+		    grep -E "^preforkd: greet $ADDRESS slot [01]: idle"
 	done
+	hold 1
+	wait_for titled 'slot [01]: client 1'
+	release
+	wait_for not titled 'slot [01]: client 1'
 }
+
+titled() { ps -o args= --ppid "$M" | grep -E "$1"; }
 
 @test "E11 a worker and the logger have the descriptors they need and no other" {
 	wrapped 'exec 11</dev/null 12>/dev/null 57</etc/passwd 999</dev/null;

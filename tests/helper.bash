@@ -139,7 +139,10 @@ no_members() { [ -z "$(session_members)" ]; }
 # Every line of the log parses and is clean (I9).
 log_grammar() {
 	local time='[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z'
-	! grep -avE "^$time preforkd\[[0-9]+\] (alert|error|warning|notice|info|debug): .|^preforkd: |^strace: " "$1"
+	local head="$time preforkd\\[[0-9]+\\] (alert|error|warning|notice|info|debug):"
+	local words='( [^ "=]+)+' value='("([^"\\]|\\.)*"|[^ "]*[^ ":])'
+	! LC_ALL=C.UTF-8 grep -avE "^$head$words( [a-z-]+=$value)*(: .*)?\$|^preforkd: |^strace: " "$1" &&
+	    ! LC_ALL=C.UTF-8 grep -a '[[:cntrl:]]' "$1"
 }
 
 check_invariants() {
@@ -156,7 +159,7 @@ check_invariants() {
 	for p in $(session_members | awk '{print $1}'); do kill -KILL "$p"; done
 	if [ -e "$LOG" ]; then
 		grep -aE 'Sanitizer|runtime error' "$LOG" >&2 && bad=1
-		[ "$EXPECT_ALERT" = yes ] || ! grep -aE '\] alert: ' "$LOG" >&2 || bad=1
+		[ "$EXPECT_ALERT" = yes ] || ! grep -aE '^[^ ]+ [^ ]+ alert: ' "$LOG" >&2 || bad=1
 		log_grammar "$LOG" >&2 || { echo 'I9 log grammar' >&2; bad=1; }
 	fi
 	return $bad

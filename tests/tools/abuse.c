@@ -254,6 +254,58 @@ abuse_zerowindow(struct abuse *a)
 	close(fd);
 }
 
+/* Some bytes of one kind: all alike, any, text with what printf(3) minds. */
+static size_t
+noise_fill(char *p, size_t size)
+{
+	static const char text[] = "%n%s%x/../\\\"'\r\n\033[2J\xc2\x9b\xff";
+	size_t i, n = (size_t)random() % size + 1;
+	const long same = random() % 256, kind = random() % 5;
+
+	for (i = 0; i < n; i++)
+		p[i] = (char)(kind == 0 ? 0 : kind == 1 ? 0xff :
+		    kind == 2 ? same : kind == 3 ? random() % 256 :
+		    text[(size_t)random() % sizeof(text)]);
+	return n;
+}
+
+/*
+ * What the seed makes of a client: bytes in pieces, read in between or not,
+ * urgent or not; then it finishes and reads on for a moment, or just closes,
+ * or breaks off.
+ */
+static void
+abuse_noise(struct abuse *a)
+{
+	char piece[16384];
+	int fd = must_open(a), pieces;
+	size_t n;
+
+	srandom((unsigned int)a->argument);
+	for (pieces = (int)(random() % 30); pieces > 0 && a->end == NULL;
+	    pieces--) {
+		n = noise_fill(piece, sizeof(piece));
+		if (random() % 8 == 0)
+			send(fd, piece, 1, MSG_OOB | MSG_NOSIGNAL);
+		while (wait_for(a, fd, POLLIN, 0) != 0 && a->end == NULL &&
+		    random() % 4 != 0)
+			take(a, fd);
+		if (a->end == NULL && wait_for(a, fd, POLLOUT, 20) != 0 &&
+		    (n = (size_t)send(fd, piece, n, MSG_NOSIGNAL)) !=
+		    (size_t)-1)
+			a->sent += (long long)n;
+	}
+	if (random() % 2 == 0)
+		shutdown(fd, SHUT_WR);
+	a->deadline = now_us() + 50000;
+	read_all(a, fd);
+	report(a);
+	if (random() % 3 == 0)
+		reset(fd);
+	else
+		close(fd);
+}
+
 /* A byte each interval, until the server ends it. */
 static void
 abuse_drip(struct abuse *a)
@@ -414,6 +466,7 @@ static const struct kind kinds[] = {
 	{ "drip", "interval-ms", false, "", abuse_drip },
 	{ "halfclose", NULL, false, "", abuse_halfclose },
 	{ "noclose", "interval-ms", false, "l", abuse_noclose },
+	{ "noise", "seed", false, "", abuse_noise },
 	{ "oob", "read|rst|finrst", true, "l", abuse_oob },
 	{ "queue", "clients", false, "l", abuse_queue },
 	{ "rst", "times", false, "", abuse_rst },
