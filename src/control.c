@@ -46,7 +46,7 @@ static unsigned int
 clients(struct snapshot *s, bool old)
 {
 	char error[CONF_ERROR_MAX];
-	const struct slot_copy *c;
+	const struct slot *c;
 	unsigned int n = 0;
 
 	if (snapshot_read_slots(s, error) == -1)

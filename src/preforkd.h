@@ -473,8 +473,8 @@ struct status {
 	int64_t		 started;	/* and ... */
 	int64_t		 started_at;	/* ... in seconds since the epoch */
 	int64_t		 updated;
-	uint32_t	 reload;	/* enum reload_outcome of the last ... */
-	uint32_t	 reloads;	/* ... of so many that have ended */
+	uint32_t	 reload;	/* enum reload_outcome of the last */
+	uint32_t	 reloads;	/* have ended so far */
 	uint32_t	 reloads_begun;	/* more than ended: one runs */
 	uint32_t	 reloaded;	/* the last one of them to succeed */
 	int64_t		 reload_at;	/* its begin or end, since the epoch */
@@ -498,21 +498,6 @@ struct scoreboard {
 	int		 lock;		/* descriptor that holds it, or -1 */
 };
 
-/* A slot in plain numbers, for whoever reads it. */
-struct slot_copy {
-	bool		 stable;	/* belong together; else each ... */
-	uint32_t	 state;		/* ... alone is true */
-	uint32_t	 epoch, generation;
-	int32_t		 pid;
-	uint16_t	 service, listener;
-	int64_t		 born, since;
-	uint64_t	 accepted, served;
-	uint64_t	 bytes_in, bytes_out;
-	uint64_t	 client;
-	uint64_t	 peer[2];
-	uint32_t	 peer_port, peer_family;
-};
-
 /*
  * Create the objects for nslots workers: PATH, PATH.slots and PATH.counter,
  * renaming earlier ones to .last; or in memory when path is NULL.  Creates
@@ -524,8 +509,6 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
-/* Whether the file is in memory alone (tmpfs); warn when it is not. */
-bool	 scoreboard_volatile(const char *path);
 /* In a new worker: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
@@ -539,11 +522,6 @@ void	 scoreboard_end(struct scoreboard *);
  */
 void	 slot_begin(struct slot *);
 void	 slot_end(struct slot *);
-/*
- * Copy a slot, trying three times; false when it was being changed each time.
- * Nothing in the copy is checked: it is what a worker wrote.
- */
-bool	 slot_read(const struct slot *, struct slot_copy *);
 /* The number of bytes of the slots object. */
 size_t	 scoreboard_slots_size(int nslots);
 
@@ -564,7 +542,7 @@ struct snapshot {
 	uint32_t	 log_reopened, log_reopen_failed;
 	struct status	 status;
 	uint32_t	 nslots;	/* once they have been read */
-	struct slot_copy *slot;
+	struct slot	*slot;		/* seq is odd: not stable */
 };
 
 /* Which files to read.  Returns 0, or -1 when the name is too long. */
@@ -576,7 +554,10 @@ int	 snapshot_init(struct snapshot *, const char *path);
  * Returns 0, or -1 with a line in error that names the file.
  */
 int	 snapshot_read(struct snapshot *, char error[CONF_ERROR_MAX]);
-/* Then the slots. */
+/*
+ * Then the slots.  One that was being changed each time is not stable: its
+ * words do not belong together, but each alone is true.
+ */
 int	 snapshot_read_slots(struct snapshot *, char error[CONF_ERROR_MAX]);
 void	 snapshot_free(struct snapshot *);
 
@@ -906,7 +887,6 @@ void	 look_next(struct master *);
 
 /* status.c: what the master shows */
 
-void	 status_start(struct master *);
 /* Rows for a service, by name, and for a listener; -1 when there is none. */
 int	 status_service_row(struct master *, const char *name);
 int	 status_listener_row(struct master *, const char *name, int service);

@@ -76,7 +76,7 @@ count(const struct snapshot *s, struct tally tally[CONF_SERVICES_MAX])
 	uint32_t i;
 
 	for (i = 0; i < s->nslots; i++) {
-		unstable += !s->slot[i].stable;
+		unstable += s->slot[i].seq % 2 != 0;
 		if (s->slot[i].service >= CONF_SERVICES_MAX ||
 		    s->slot[i].state == SLOT_FREE)
 			continue;
@@ -288,7 +288,7 @@ warn_if_down(const struct server *server)
 }
 
 static const char *
-peer_text(const struct slot_copy *c, char buf[ADDRESS_TEXT])
+peer_text(const struct slot *c, char buf[ADDRESS_TEXT])
 {
 	char host[INET6_ADDRSTRLEN];
 
@@ -312,7 +312,7 @@ peer_text(const struct slot_copy *c, char buf[ADDRESS_TEXT])
 
 /* The state's age, and the client if there is one. */
 static void
-print_worker(const struct status *s, uint32_t number, const struct slot_copy *c)
+print_worker(const struct status *s, uint32_t number, const struct slot *c)
 {
 	bool serving = c->state == SLOT_BUSY || c->state == SLOT_DRAINING;
 	char client[24] = "-", peer[ADDRESS_TEXT] = "-";
@@ -338,7 +338,7 @@ show_workers(struct server *server)
 	printf("%5s %-8s %7s %3s %7s %7s %7s %-21s %s\n", "SLOT", "STATE",
 	    "PID", "GEN", "SERVED", "CLIENT", "SECONDS", "ADDRESS", "SERVICE");
 	for (i = 0; i < s->nslots; i++) {
-		if (!s->slot[i].stable)
+		if (s->slot[i].seq % 2 != 0)
 			printf("%5u unstable\n", i);
 		else if (s->slot[i].state != SLOT_FREE)
 			print_worker(&s->status, i, &s->slot[i]);

@@ -184,7 +184,7 @@ clamp_status(struct status *s)
 
 /* A slot with a service that cannot be is not stable, but its words stay. */
 static void
-clamp_slot(struct slot_copy *c)
+clamp_slot(struct slot *c)
 {
 	c->pid = sane_pid(c->pid);
 	c->born = not_negative(c->born);
@@ -192,7 +192,7 @@ clamp_slot(struct slot_copy *c)
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
 	if (c->state > SLOT_DRAINING || c->service >= CONF_SERVICES_MAX)
-		c->stable = false;
+		c->seq = 1;
 }
 
 static int
@@ -294,31 +294,30 @@ snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 }
 
 /*
- * Some slots at once, in three images: a slot with the same even number in
- * the first and the last is as the middle one has it; any other is read by
- * itself.  Of an unstable slot each word is true still.
+ * Some slots at once, and before and after that all of them again: one with
+ * the same even number then is stable, any other is read by itself.
  */
 static int
-read_block(const struct snapshot_file *f, struct slot_copy *to, uint32_t n,
+read_block(const struct snapshot_file *f, struct slot *to, uint32_t n,
     struct place at, char *error)
 {
-	struct slot image[3][SLOTS_BLOCK], *slot = image[1];
-	int i, stable;
+	struct slot before[SLOTS_BLOCK], after[SLOTS_BLOCK];
+	uint32_t i;
+	int stable;
 
-	for (i = 0; i < 3; i++)
-		if (file_read(f, image[i], n * sizeof(*slot), at.offset,
-		    error) == -1)
-			return -1;
-	for (i = 0; i < (int)n; i++, slot++, to++) {
-		stable = image[0][i].seq == image[2][i].seq &&
-		    image[0][i].seq % 2 == 0;
+	if (file_read(f, before, n * at.size, at.offset, error) == -1 ||
+	    file_read(f, to, n * at.size, at.offset, error) == -1 ||
+	    file_read(f, after, n * at.size, at.offset, error) == -1)
+		return -1;
+	for (i = 0; i < n; i++) {
+		stable = before[i].seq == after[i].seq &&
+		    before[i].seq % 2 == 0;
 		if (!stable)
-			stable = read_stable(f, slot, at, error);
+			stable = read_stable(f, &to[i], at, error);
 		if (stable == -1)
 			return -1;
-		slot_read(slot, to);
-		to->stable = stable == 1;
-		clamp_slot(to);
+		to[i].seq = stable == 0;
+		clamp_slot(&to[i]);
 		at.offset += at.size;
 		at.seq += at.size;
 	}
@@ -333,8 +332,9 @@ snapshot_read_slots(struct snapshot *s, char error[CONF_ERROR_MAX])
 
 	free(s->slot);
 	s->nslots = s->status.nslots;
-	if ((s->slot = calloc(s->nslots, sizeof(*s->slot))) == NULL)
-		return error_say(error, "calloc: %s", strerror(errno));
+	s->slot = aligned_alloc(_Alignof(struct slot), s->nslots * at.size);
+	if (s->slot == NULL)
+		return error_say(error, "aligned_alloc: %s", strerror(errno));
 	for (i = 0; i < s->nslots; i += SLOTS_BLOCK) {
 		left = s->nslots - i;
 		at.offset = offsetof(struct commons, slot) + i * at.size;

@@ -15,17 +15,6 @@
 
 #include "preforkd.h"
 
-void
-status_start(struct master *m)
-{
-	struct status *status = m->board.status;
-
-	status->pid = getpid();
-	status->started = clock_now();
-	status->started_at = time(NULL);
-	strlcpy(status->product, PACKAGE_VERSION, sizeof(status->product));
-}
-
 int
 status_service_row(struct master *m, const char *name)
 {

@@ -98,7 +98,7 @@ test_good(void)
 
 	fresh();
 	CHECK(get() == 0);
-	CHECK(!s.alive && s.nslots == NSLOTS && s.slot[4].stable);
+	CHECK(!s.alive && s.nslots == NSLOTS && s.slot[4].seq == 0);
 	snapshot_free(&s);
 	fd = open(path, O_RDONLY);
 	flock(fd, LOCK_EX);
@@ -139,7 +139,7 @@ test_stuck(void)
 	put(slots, &odd, sizeof(odd), offsetof(struct commons, slot) +
 	    2 * sizeof(struct slot) + offsetof(struct slot, seq));
 	CHECK(get() == 0);
-	CHECK(!s.slot[2].stable && s.slot[1].stable && s.slot[3].stable);
+	CHECK(s.slot[2].seq == 1 && s.slot[1].seq == 0 && s.slot[3].seq == 0);
 	snapshot_free(&s);
 	put(path, &odd, sizeof(odd), offsetof(struct status, seq));
 	CHECK(says("unstable"));
@@ -199,7 +199,7 @@ check_ranges(void)
 		    s.status.listener[i].service < CONF_SERVICES_MAX));
 	for (i = 0; i < s.nslots; i++)
 		CHECK(s.slot[i].pid >= 0 && s.slot[i].since >= 0 &&
-		    (!s.slot[i].stable || (s.slot[i].state <= SLOT_DRAINING &&
+		    (s.slot[i].seq != 0 || (s.slot[i].state <= SLOT_DRAINING &&
 		    s.slot[i].service < CONF_SERVICES_MAX)));
 }
 
