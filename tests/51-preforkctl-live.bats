@@ -89,6 +89,17 @@ slow_reloads() {
 	touch "$FAULT_FILE.slow"	# each takes 2 s
 }
 
+comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
+
+@test "status shows the generation that serves while another comes up" {
+	slow_reloads
+	begin first reload
+	wait_for comes_up
+	status | grep -x 'generation:  1'
+	outcome first 0 'reloaded, generation 2, *'
+	status | grep -x 'generation:  2'
+}
+
 @test "reload during a reload waits for the one that begins after it" {
 	slow_reloads
 	begin first reload
@@ -200,6 +211,7 @@ slow_reloads() {
 
 @test "without pidfd the signal is sent as well" {
 	serve
+	export ASAN_OPTIONS=detect_leaks=0	# it cannot look when traced
 	run strace -qq -o "$D/trace" -e trace=kill,pidfd_open,pidfd_send_signal \
 	    -e inject=pidfd_open:error=ENOSYS "$PREFORKCTL" -s "$STATUS" reload
 	[ "$status" -eq 0 ]
