@@ -52,7 +52,7 @@ clients(struct snapshot *s, bool old)
 	if (snapshot_read_slots(s, error) == -1)
 		return 0;
 	for (c = s->slot; c < s->slot + s->nslots; c++)
-		if (c->state == SLOT_BUSY || c->state == SLOT_DRAINING)
+		if (look_serving(c))
 			n += !old || c->generation != s->status.generation;
 	return n;
 }

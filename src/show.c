@@ -84,8 +84,10 @@ count(const struct snapshot *s, struct tally tally[CONF_SERVICES_MAX])
 		t->accepted += s->slot[i].accepted;
 		t->starting += s->slot[i].state == SLOT_STARTING;
 		t->idle += s->slot[i].state == SLOT_IDLE;
-		t->busy += s->slot[i].state == SLOT_BUSY;
-		t->draining += s->slot[i].state == SLOT_DRAINING;
+		t->busy += s->slot[i].state == SLOT_BUSY ||
+		    s->slot[i].state == SLOT_CLOSING;
+		t->draining += s->slot[i].state == SLOT_DRAINING ||
+		    s->slot[i].state == SLOT_LEAVING;
 	}
 	return unstable;
 }
@@ -314,7 +316,7 @@ peer_text(const struct slot *c, char buf[ADDRESS_TEXT])
 static void
 print_worker(const struct status *s, uint32_t number, const struct slot *c)
 {
-	bool serving = c->state == SLOT_BUSY || c->state == SLOT_DRAINING;
+	bool serving = look_serving(c);
 	char client[24] = "-", peer[ADDRESS_TEXT] = "-";
 	int64_t since = c->state == SLOT_STARTING ? c->born : c->since;
 

@@ -54,6 +54,11 @@ shows_something() {
 	done
 }
 
+# Under ptrace there is no looking for leaks.
+without_leak_check() {
+	export ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0
+}
+
 trace_signals() {
 	strace -qq -o "$D/signals" -p "$M" \
 	    -e trace=kill,tkill,tgkill,pidfd_send_signal 3>&- &
@@ -86,6 +91,7 @@ signals_are_ours() {
 }
 
 @test "E09 scribbling under load: the master lives, clients are served, signals go to workers alone" {
+	without_leak_check
 	start_beside scribble
 	trace_signals
 	"$TOOLS/storm" -t 4 -c 4 "$GREET" > "$D/storm" 2>&1 3>&- &
@@ -164,6 +170,7 @@ signals_are_ours() {
 }
 
 @test "R4 workers that flood the wake-up pipe do not make the master deaf" {
+	without_leak_check
 	start_beside command
 	w=$(status workers | awk '/ idle .* greet$/ {print $3; exit}')
 	for i in 1 2; do

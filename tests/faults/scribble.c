@@ -52,6 +52,7 @@ claim(const struct mapping *m, uint32_t state)
 	slot = commons->slot;
 	for (; (unsigned long)(slot + 1) <= m->end; slot++) {
 		slot->state = state;
+		slot->lingering = UINT32_MAX;
 		slot->pid = -1;
 		slot->service = slot->listener = UINT16_MAX;
 		slot->born = slot->since = INT64_MIN;

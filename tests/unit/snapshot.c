@@ -199,7 +199,7 @@ check_ranges(void)
 		    s.status.listener[i].service < CONF_SERVICES_MAX));
 	for (i = 0; i < s.nslots; i++)
 		CHECK(s.slot[i].pid >= 0 && s.slot[i].since >= 0 &&
-		    (s.slot[i].seq != 0 || (s.slot[i].state <= SLOT_DRAINING &&
+		    (s.slot[i].seq != 0 || (s.slot[i].state <= SLOT_LEAVING &&
 		    s.slot[i].service < CONF_SERVICES_MAX)));
 }
 
