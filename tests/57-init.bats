@@ -145,6 +145,13 @@ table() {
 	[ "$(ask x "$(port preforkd | tail -n 1)")" = x ]
 }
 
+@test "whoever reads what start says sees its end" {
+	"$ETC/init.d/preforkd" start 2>&1 3>&- |
+	    timeout "$DEADLINE" cat > "$D/out"
+	said 'preforkd: started'
+	init 0 status
+}
+
 @test "restart brings a new master, also when there was none" {
 	init 0 restart
 	old=$(pid)
@@ -292,12 +299,18 @@ table() {
 
 @test "a pid file with anything but the pid of a master means nothing" {
 	mkdir -p "$RUN"
-	for text in '' 0 1 -1 -$$ none '.*' '1 2' $'1\n2' 99999999999; do
+	: > "$RUN/preforkd.pid"
+	init 1 status
+	# Even with a lock.
+	exec 7< "$RUN/preforkd.pid"
+	flock 7
+	for text in 0 1 -1 -$$ none '.*' '1 2' $'1\n2' 99999999999; do
 		printf %s "$text" > "$RUN/preforkd.pid"
 		init 1 status
 		init 7 reload
 		init 0 stop
 	done
+	exec 7>&-
 	init 0 start
 	greets
 }
