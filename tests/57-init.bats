@@ -14,7 +14,7 @@ setup_file() {
 	export ROOT
 	chmod 755 "$ROOT"	# for the tests with another user
 	mkdir "$ROOT/build" "$ROOT/run"
-	cd "$ROOT/build"
+	cd "$ROOT/build" || return
 	"$TOP/configure" -q --prefix="$ROOT/usr" --sysconfdir="$ROOT/etc" \
 	    --runstatedir="$ROOT/run" CFLAGS=-O1
 	env -u MAKEFLAGS make -s -j2 install SANITIZE="${SANITIZE-}" \
@@ -218,7 +218,7 @@ table() {
 	[ "$(pid)" -eq "$M" ]
 	generation 1
 	greets
-	! logged 'stopping|reload'
+	not logged 'stopping|reload'
 	conf preforkd
 	init 0 reload
 	wait_for generation 2
@@ -273,7 +273,7 @@ table() {
 	init 0 restart
 	[ "$(pid)" -ne "$STRANGER" ]
 	greets
-	! gone "$STRANGER"
+	not gone "$STRANGER"
 }
 
 @test "a pid file whose lock is another's than its pid: no signal" {
@@ -293,8 +293,8 @@ table() {
 	KILL+=("$(ps -o pid= --ppid $!)")
 	init 1 status
 	init 0 stop
-	! gone $!
-	! gone "$STRANGER"
+	not gone $!
+	not gone "$STRANGER"
 }
 
 @test "a pid file with anything but the pid of a master means nothing" {
@@ -431,7 +431,7 @@ table() {
 	"$ETC/init.d/preforkd" stop > "$D/stop" 2>&1 3>&- 8>&- &
 	stop=$!
 	wait_for logged 'stopping, clients finish'
-	! gone $stop
+	not gone $stop
 	init 0 status
 	echo x >&8
 	wait $stop
