@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,6 +132,8 @@ flood_pipe(void)
 {
 	static const char noise[4096];
 
+	/* So much that the reader never finds the end of it. */
+	fcntl(FD_POKE, F_SETPIPE_SZ, 1024 * 1024);
 	for (;;)
 		if (write(FD_POKE, noise, sizeof(noise)) == -1)
 			continue;
