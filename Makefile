@@ -176,8 +176,9 @@ lint: ## check manual pages, shell files, style, and analyse the C files
 	@$(aux)/lint $(cppflags) -std=c11
 
 pages := $(wildcard $(srcdir)/man/*.[1-9])
-conf := $(wildcard $(srcdir)/etc/preforkd.conf)
-conf_dir = $(DESTDIR)$(sysconfdir)
+sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
+    runstatedir='$(runstatedir)' datadir='$(datadir)' DESTDIR='$(DESTDIR)' \
+    INSTALL='$(INSTALL)' $(aux)/sysconf
 
 install: all ## install under DESTDIR; a configuration that is there stays
 	$(INSTALL) -d "$(DESTDIR)$(sbindir)" "$(DESTDIR)$(includedir)"
@@ -188,22 +189,13 @@ install: all ## install under DESTDIR; a configuration that is there stays
 	    dir="$(DESTDIR)$(mandir)/man$${page##*.}"; \
 	    $(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir" || \
 	    exit 1; done
-	@for file in $(conf); do \
-	    if [ ! -e "$(conf_dir)/preforkd.conf" ]; then \
-	    $(INSTALL) -d "$(conf_dir)" && \
-	    $(INSTALL) -m 644 "$$file" "$(conf_dir)"; \
-	    elif ! cmp -s "$$file" "$(conf_dir)/preforkd.conf"; then \
-	    echo "kept $(conf_dir)/preforkd.conf, which is yours"; fi; done
+	$(sysconf) install
 
 uninstall: ## remove what install put there; a changed configuration stays
 	rm -f "$(DESTDIR)$(sbindir)/preforkd" "$(DESTDIR)$(sbindir)/preforkctl"
 	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h"
 	for page in $(pages); do \
 	    rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
-	@for file in $(conf); do \
-	    if cmp -s "$$file" "$(conf_dir)/preforkd.conf"; then \
-	    rm -f "$(conf_dir)/preforkd.conf"; \
-	    elif [ -e "$(conf_dir)/preforkd.conf" ]; then \
-	    echo "kept $(conf_dir)/preforkd.conf, which is yours"; fi; done
+	$(sysconf) uninstall
 
 endif

@@ -253,3 +253,15 @@ address_path(const struct address *a)
 		return NULL;
 	return path;
 }
+
+bool
+address_is_any(const struct address *a)
+{
+	const struct sockaddr_in *in = (const void *)&a->ss;
+	const struct sockaddr_in6 *in6 = (const void *)&a->ss;
+
+	if (a->ss.ss_family == AF_INET)
+		return in->sin_addr.s_addr == htonl(INADDR_ANY);
+	return a->ss.ss_family == AF_INET6 &&
+	    IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}

@@ -18,6 +18,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preforkd.h"
 
@@ -133,22 +134,38 @@ assign(struct loader *ld, const struct setting *row, void *base,
 	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
 }
 
-/* Two sockets on a free port (0) are never the same. */
+static int
+assign_global(struct loader *ld, const struct setting *row,
+    const struct parse *p)
+{
+	if (row->type != TYPE_LOG)
+		return assign(ld, row, ld->conf, p->word[1]);
+	return setting_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
+	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
+}
+
+/* Whether one keeps the other from being bound; port 0 is always free. */
+static bool
+in_conflict(const struct address *a, const struct address *b)
+{
+	if (address_path(a) == NULL && address_port(a) == 0)
+		return false;
+	if (a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0)
+		return true;
+	return a->ss.ss_family == b->ss.ss_family &&
+	    address_path(a) == NULL && address_port(a) == address_port(b) &&
+	    (address_is_any(a) || address_is_any(b));
+}
+
 static bool
 same_address(const struct conf_listen *a, const struct conf_listen *b)
 {
 	int i, j;
 
-	for (i = 0; i < a->naddress; i++) {
-		if (address_path(&a->address[i]) == NULL &&
-		    address_port(&a->address[i]) == 0)
-			continue;
+	for (i = 0; i < a->naddress; i++)
 		for (j = 0; j < b->naddress; j++)
-			if (a->address[i].len == b->address[j].len &&
-			    memcmp(&a->address[i].ss, &b->address[j].ss,
-			    a->address[i].len) == 0)
+			if (in_conflict(&a->address[i], &b->address[j]))
 				return true;
-	}
 	return false;
 }
 
@@ -320,12 +337,19 @@ include(struct loader *ld, const char *pattern)
 	return rv;
 }
 
+/* How many words a setting may have, its keyword included. */
+static int
+most_words(const struct setting *row)
+{
+	return row->type == TYPE_LISTEN ? 4 : row->type == TYPE_LOG ? 3 : 2;
+}
+
 /* Whether the line has a value, and not more than one. */
 static int
 check_words(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
-	const int most = row->type == TYPE_LISTEN ? 4 : 2;
+	const int most = most_words(row);
 	char buf[SHOWN];
 
 	if (p->nwords < 2)
@@ -377,7 +401,7 @@ apply(struct loader *ld, const struct parse *p)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
-		return assign(ld, row, ld->conf, p->word[1]);
+		return assign_global(ld, row, p);
 	return assign(ld, row, ld->section->service, p->word[1]);
 }
 
@@ -442,7 +466,7 @@ override(struct loader *ld, const struct parse *p)
 	if (check_words(ld, row, p) == -1)
 		return -1;
 	if (row->scope == SCOPE_GLOBAL)
-		return assign(ld, row, ld->conf, p->word[1]);
+		return assign_global(ld, row, p);
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		section->seen[row - settings] = ld->at;
 		if (assign(ld, row, section->service, p->word[1]) == -1)
@@ -558,20 +582,63 @@ check_service(struct loader *ld, const struct section *section)
 		    "service %s: workers-max %d: must be at least its number "
 		    "of listening sockets, %d", service->name,
 		    service->workers_max, sockets);
+	if (sockets > conf_surge(service))
+		return wrong(ld, origin(ld, section, "workers-surge"),
+		    "service %s: workers-surge %d: must be at least its number "
+		    "of listening sockets, %d, or a reload had no room",
+		    service->name, conf_surge(service), sockets);
+	return 0;
+}
+
+/* In the place of the user's own group, which then is none of its groups. */
+static void
+replace_group(struct conf_user *user, gid_t group)
+{
+	int i, n = 0;
+
+	for (i = 0; i < user->ngroups; i++)
+		if (user->groups[i] != user->gid && user->groups[i] != group)
+			user->groups[n++] = user->groups[i];
+	user->groups[n++] = group;
+	user->ngroups = n;
+	user->gid = group;
+}
+
+/* Root does not serve unless told to. */
+static int
+settle_user(struct loader *ld, struct section *section)
+{
+	struct conf_service *service = section->service;
+	char why[CONF_ERROR_MAX];
+	const char *name;
+
+	if (geteuid() == 0 && !service->user.set) {
+		if ((name = setting_default_user(&service->user)) == NULL)
+			return wrong(ld, &section->at, "service %s: no user "
+			    CONF_DEFAULT_USER " and no nobody: must have a "
+			    "user line", service->name);
+		service->user_is_nobody = strcmp(name, CONF_DEFAULT_USER) != 0;
+	}
+	if (service->group != -1)
+		replace_group(&service->user, (gid_t)service->group);
+	if ((name = privs_check(service, why)) != NULL)
+		return wrong(ld, origin(ld, section, name), "service %s: %s",
+		    service->name, why);
 	return 0;
 }
 
 static int
 check(struct loader *ld)
 {
-	const struct section *section;
+	struct section *section;
 	long long slots = 0;
 
 	if (TAILQ_EMPTY(&ld->sections))
 		return wrong(ld, &ld->file, "no service: must have a service "
 		    "line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
-		if (check_service(ld, section) == -1)
+		if (check_service(ld, section) == -1 ||
+		    settle_user(ld, section) == -1)
 			return -1;
 		slots += section->service->workers_max;
 		slots += conf_surge(section->service);
@@ -595,8 +662,13 @@ load_defaults(struct loader *ld, bool foreground)
 		    &ld->defaults, settings[i].fallback) == -1)
 			return -1;
 	ld->defaults.workers_surge = -1;
-	if (foreground)
+	ld->defaults.group = -1;
+	for (i = 0; i < CONF_LIMITS; i++)
+		ld->defaults.limit[i] = -1;
+	if (foreground) {
+		ld->conf->log.kind = CONF_LOG_STDERR;
 		ld->defaults.log_connections = CONF_CONNECTIONS_BOTH;
+	}
 	return 0;
 }
 
@@ -679,6 +751,8 @@ conf_free(struct conf *conf)
 		free(service);
 	}
 	free(conf->status_file);
+	free(conf->pidfile);
+	free(conf->log.path);
 	free(conf);
 }
 
@@ -698,6 +772,8 @@ put_service(FILE *out, const struct conf_service *service)
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
 		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
+			continue;
+		if (!setting_is_set(row, &resolved))
 			continue;
 		fprintf(out, "\t%s ", row->name);
 		setting_put(out, row, &resolved);

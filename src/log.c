@@ -13,6 +13,7 @@
  * knows no C1; what it writes here unvis(3) and C compilers can read.
  */
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include <errno.h>
 #include <limits.h>
@@ -48,6 +49,7 @@ static int pipe_fd = -1;
 static _Atomic unsigned long long *shared_drops;
 static unsigned long long dropped;	/* by this process, not yet said */
 static bool forked;
+static bool echo;
 
 /* `TIME preforkd[PID] ', made anew when the second changes. */
 static char head[64];
@@ -71,6 +73,12 @@ log_to_pipe(int fd, _Atomic unsigned long long *drops)
 	shared_drops = drops;
 	dropped = 0;
 	head_second = -1;
+}
+
+void
+log_echo(bool on)
+{
+	echo = on;
 }
 
 void
@@ -269,6 +277,19 @@ pipe_send(const char *line, size_t size)
 		    memory_order_relaxed);
 }
 
+/* `preforkd: MESSAGE', with one write, for a person. */
+static void
+tell(char *text, size_t size)
+{
+	char start[40];
+	struct iovec iov[2] = { { start, 0 }, { text, size } };
+
+	iov[0].iov_len = (size_t)snprintf(start, sizeof(start), "%.32s: ",
+	    name);
+	while (writev(STDERR_FILENO, iov, 2) == -1 && errno == EINTR)
+		continue;
+}
+
 /* The head of the next line, with what must be said before. */
 static size_t
 say_head(char *line, size_t size, enum log_level level)
@@ -276,7 +297,7 @@ say_head(char *line, size_t size, enum log_level level)
 	size_t n = 0;
 
 	if (pipe_fd == -1)
-		return (size_t)snprintf(line, size, "%.32s: ", name);
+		return 0;
 	/* In the same record: the pipe takes both lines or none. */
 	if (dropped > 0)
 		n = log_line(line, size, LOG_LEVEL_WARNING,
@@ -288,18 +309,16 @@ static void
 say(enum log_level level, int error, const char *fmt, va_list ap)
 {
 	char line[PIPE_BUF];
-	size_t n;
+	size_t head_end, n;
 	int len;
 
-	n = say_head(line, sizeof(line), level);
+	n = head_end = say_head(line, sizeof(line), level);
 	len = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	n += line_end(line + n, sizeof(line) - n, len, error);
-	if (pipe_fd != -1) {
+	if (pipe_fd != -1)
 		pipe_send(line, n);
-		return;
-	}
-	while (write(STDERR_FILENO, line, n) == -1 && errno == EINTR)
-		continue;
+	if (pipe_fd == -1 || (echo && level <= LOG_LEVEL_WARNING))
+		tell(line + head_end, n - head_end);
 }
 
 #define SAY(level, error) do {						\

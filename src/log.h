@@ -13,6 +13,7 @@
 #ifndef LOG_H
 #define LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum log_level {
@@ -40,6 +41,11 @@ void	log_init(const char *progname);	/* keeps the pointer */
  * go to standard error again.  The process must survive SIGPIPE.
  */
 void	log_to_pipe(int fd, _Atomic unsigned long long *drops);
+/*
+ * Whether warnings and what is worse also go to standard error, as before: to
+ * the person who typed the command, while the server starts.
+ */
+void	log_echo(bool);
 /*
  * First thing in a child: its own pid in its lines, its own count of drops,
  * and fatal() ends it with _exit(2).

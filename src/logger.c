@@ -3,10 +3,14 @@
  *
  * Owns the log pipe and the logger: takes the lines that log.c has stamped,
  * escapes what must not reach a terminal (backslashes stay, the writers have
- * escaped their values), and writes to standard error, each batch at once.
+ * escaped their values), and hands them to the sink, each batch at once.
  * Lines that cannot be written are counted, and said before the next one that
- * can.  Ends when all write ends are closed; an idle logger makes no system
- * call.  It must not log through log.c: it would wait for itself.
+ * can.  SIGUSR1 opens the file anew, between two batches.  Ends when all write
+ * ends are closed; an idle logger makes no system call.  It must not log
+ * through log.c: it would wait for itself.
+ *
+ * Limit: half a line that a full disk took stays so when the file is rotated
+ * before there is room.
  *
  * Repeats: only warnings are limited.  Those with the same words, up to the
  * first word with a `=', count as one key; more than 10 of a key within 10 s
@@ -30,6 +34,7 @@
 
 #define LOGGER_PIPE	(1024 * 1024)
 #define LOGGER_LINE	PIPE_BUF	/* longer lines are broken in pieces */
+#define RETRY		1000		/* ms, to open the file */
 #define REPEAT_KEYS	32
 #define REPEAT_KEY	120		/* bytes of it that count */
 #define REPEAT_LINES	10
@@ -44,7 +49,8 @@ struct repeat {
 };
 
 struct logger {
-	_Atomic unsigned long long *dropped;	/* for the status */
+	struct sink	 sink;
+	struct commons	*commons;		/* for the status */
 	int64_t		 now;
 	unsigned long long lost;	/* not yet said */
 	unsigned long long notice;	/* as out says it, at ... */
@@ -88,7 +94,7 @@ out_lose(struct logger *l, size_t done)
 		l->lost -= l->notice;
 	l->notice = 0;
 	l->lost += lost;
-	atomic_fetch_add_explicit(l->dropped, lost, memory_order_relaxed);
+	atomic_fetch_add(&l->commons->log_dropped, lost);
 	memmove(l->out, p, keep);
 	l->outsize = keep;
 	l->torn = keep > 0;
@@ -97,19 +103,8 @@ out_lose(struct logger *l, size_t done)
 static void
 out_flush(struct logger *l)
 {
-	struct pollfd pfd = { .fd = STDERR_FILENO, .events = POLLOUT };
-	size_t done = 0;
-	ssize_t n;
+	size_t done = sink_write(&l->sink, l->out, l->outsize);
 
-	while (done < l->outsize) {
-		n = write(STDERR_FILENO, l->out + done, l->outsize - done);
-		if (n > 0)
-			done += (size_t)n;
-		else if (n == -1 && errno == EAGAIN)
-			poll(&pfd, 1, -1);
-		else if (n == 0 || errno != EINTR)
-			break;
-	}
 	if (done < l->outsize) {
 		out_lose(l, done);
 		return;
@@ -328,25 +323,100 @@ logger_take(struct logger *l)
 	memmove(l->in, p, l->insize);
 }
 
+/* A line of the logger itself. */
+static void
+logger_say(struct logger *l, enum log_level level, const char *words)
+{
+	char line[LOGGER_LINE];
+
+	out_line(l, line, log_line(line, sizeof(line), level, "%s", words) -
+	    1);
+}
+
+/* The rest of a line stays out of the new file. */
+static void
+forget_torn(struct logger *l)
+{
+	if (!l->torn)
+		return;
+	l->torn = false;
+	l->outsize = 0;
+	l->lost++;
+	atomic_fetch_add(&l->commons->log_dropped, 1);
+}
+
+/*
+ * SIGUSR1.  What came before it goes into the old file, if that takes it; what
+ * is no file is as good as reopened.
+ */
+static void
+logger_reopen(struct logger *l)
+{
+	_Atomic uint32_t *outcome = &l->commons->log_reopened;
+	char error[CONF_ERROR_MAX];
+
+	handler_pending[SIGUSR1] = 0;
+	out_flush(l);
+	if (sink_open(&l->sink, error) == -1) {
+		outcome = &l->commons->log_reopen_failed;
+		logger_say(l, LOG_LEVEL_ERROR, "log not reopened, the old file "
+		    "goes on");
+		logger_say(l, LOG_LEVEL_ERROR, error);
+	} else if (l->sink.conf->kind == CONF_LOG_FILE) {
+		forget_torn(l);
+		logger_say(l, LOG_LEVEL_NOTICE, "log reopened");
+	}
+	out_flush(l);
+	atomic_fetch_add(outcome, 1);
+}
+
+/* The one place with signals; like ppoll(2), with milliseconds, -1 for ever. */
+static int
+logger_wait(struct pollfd *pfd, int ms)
+{
+	const struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+	sigset_t none;
+
+	sigemptyset(&none);
+	return ppoll(pfd, pfd != NULL, ms == -1 ? NULL : &ts, &none);
+}
+
+/*
+ * The start has seen that it can be opened, so this is the successor of a
+ * logger that died: its lines wait in the pipe, for as long as there is
+ * somebody who writes any.
+ */
+static void
+logger_open(struct logger *l)
+{
+	struct pollfd hangup = { .fd = STDIN_FILENO };
+	char error[CONF_ERROR_MAX] = "";
+
+	while (sink_open(&l->sink, error) == -1) {
+		if (logger_wait(&hangup, RETRY) == 1)
+			_exit(EXIT_FAILURE);
+	}
+	if (error[0] != '\0')
+		logger_say(l, LOG_LEVEL_ERROR, error);
+}
+
 /* Wait for lines; 0 at the end of all writers. */
 static ssize_t
 logger_read(struct logger *l)
 {
 	struct pollfd pfd = { .fd = STDIN_FILENO, .events = POLLIN };
-	int timeout;
-	ssize_t n;
 
-	do {
-		while ((timeout = repeat_timeout(l)) != -1 &&
-		    poll(&pfd, 1, timeout) != 1) {
-			l->now = monotonic();
-			repeat_end_due(l);
-			out_flush(l);
-		}
-		n = read(STDIN_FILENO, l->in + l->insize,
-		    sizeof(l->in) - l->insize);
-	} while (n == -1 && errno == EINTR);
-	return n;
+	for (;;) {
+		if (handler_pending[SIGUSR1] != 0)
+			logger_reopen(l);
+		if (logger_wait(&pfd, repeat_timeout(l)) == 1)
+			break;
+		l->now = monotonic();
+		repeat_end_due(l);
+		out_flush(l);
+	}
+	return read(STDIN_FILENO, l->in + l->insize,
+	    sizeof(l->in) - l->insize);
 }
 
 __attribute__((__noreturn__))
@@ -356,18 +426,21 @@ logger_main(struct logger *l)
 	/*
 	 * While it naps nobody has to wake it, and lines gather for one write:
 	 * at one line in 25 us a writer pays 0.6 us for each, else 4 to 5.
+	 * And a signal gets in, which ppoll(2) may not let in while there is
+	 * always something to read.
 	 */
-	const struct timespec nap = { .tv_nsec = 1000000 };
+	const int nap = 1;
 	struct repeat *r;
 	ssize_t n;
 
+	logger_open(l);
 	while ((n = logger_read(l)) > 0) {
 		l->insize += (size_t)n;
 		l->now = monotonic();
 		repeat_end_due(l);
 		logger_take(l);
 		out_flush(l);
-		nanosleep(&nap, NULL);
+		logger_wait(NULL, nap);
 	}
 	if (l->insize > 0)
 		logger_line(l, l->in, l->insize);
@@ -377,10 +450,14 @@ logger_main(struct logger *l)
 	_exit(n == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-/* In the child, which needs nothing but the pipe and standard error. */
+/*
+ * In the child, which needs nothing but the pipe and perhaps standard error.
+ * A file it opens again and again, in a directory that is root's: so it stays
+ * root when the server is.
+ */
 __attribute__((__noreturn__))
 static void
-logger_child(int readfd, struct commons *commons)
+logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 {
 	struct logger *l;
 
@@ -389,19 +466,25 @@ logger_child(int readfd, struct commons *commons)
 	l = calloc(1, sizeof(*l));
 	if (l == NULL)
 		fatal("logger: calloc");
-	l->dropped = &commons->log_dropped;
+	l->sink = (struct sink){ .conf = conf, .fd = -1 };
+	l->commons = commons;
+	privs_drop_logger(conf->kind == CONF_LOG_FILE);
+	daemon_let_go();
 	if (readfd != STDIN_FILENO &&
 	    dup3(readfd, STDIN_FILENO, O_CLOEXEC) == -1)
 		fatal("logger: dup3");
 	close(STDOUT_FILENO);
+	/* Nobody is to wait for the end of one that is not used. */
+	if (conf->kind != CONF_LOG_STDERR &&
+	    dup2(FD_NULL, STDERR_FILENO) == -1)
+		fatal("logger: dup2");
 	closefrom(STDERR_FILENO + 1);
 	setproctitle("logger");
-	sig_unblock_all();
 	logger_main(l);
 }
 
 pid_t
-logger_start(int readfd, struct commons *commons)
+logger_start(int readfd, const struct conf_log *conf, struct commons *commons)
 {
 	sigset_t old;
 	pid_t pid;
@@ -409,7 +492,7 @@ logger_start(int readfd, struct commons *commons)
 	sig_block(&old);
 	pid = fork();
 	if (pid == 0)
-		logger_child(readfd, commons);
+		logger_child(readfd, conf, commons);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	return pid;
 }

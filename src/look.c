@@ -29,20 +29,23 @@ look_serving(const struct slot *slot)
 }
 
 static void
-kill_late(struct master *m, int n, const char *why)
+kill_late(struct master *m, int n)
 {
 	const struct child *c = &m->child[n];
 
 	log_warnx("killing a worker pid=%ld slot=%d service=%s client=%llu "
 	    "why=\"%s\"", (long)m->pid[n], n, c->pool->service->conf->name,
-	    (unsigned long long)c->client, why);
+	    (unsigned long long)c->client, c->kill_why);
 	if (m->state > MASTER_RUNNING &&
 	    look_serving(&m->board.commons->slot[n]))
 		m->cut++;
 	spawn_kill(m, n);
 }
 
-/* A worker keeps connection-timeout itself; one that does not is stuck. */
+/*
+ * A worker keeps connection-timeout itself; one that does not is stuck, or its
+ * slot lies.  So it is told to leave first, which costs an idle one nothing.
+ */
 static void
 watch_client(struct master *m, int n)
 {
@@ -58,7 +61,8 @@ watch_client(struct master *m, int n)
 	if (limit == 0 || c->state == CHILD_KILLED)
 		return;
 	if (m->now - c->client_seen >= limit + KILL_GRACE)
-		kill_late(m, n, "connection-timeout passed");
+		spawn_retire(m, n, m->now + KILL_GRACE,
+		    "connection-timeout passed");
 	else
 		master_wake_at(m, c->client_seen + limit + KILL_GRACE);
 }
@@ -75,6 +79,8 @@ count_child(struct pool_counts *n, enum child_state state, uint32_t shown)
 	case CHILD_READY:
 		if (shown == SLOT_IDLE)
 			n->idle++;
+		else if (shown == SLOT_DRAINING || shown == SLOT_LEAVING)
+			n->draining++;
 		else
 			n->busy++;
 		break;
@@ -113,8 +119,8 @@ look_at(struct master *m, int n)
 	uint64_t served = atomic_load_explicit(&slot->served,
 	    memory_order_relaxed);
 
-	if (c->state == CHILD_STARTING &&
-	    (shown == SLOT_IDLE || shown == SLOT_BUSY)) {
+	if (c->state == CHILD_STARTING && shown != SLOT_FREE &&
+	    shown != SLOT_STARTING) {
 		c->state = CHILD_READY;
 		c->kill_at = 0;
 		c->was_ready = true;
@@ -129,14 +135,15 @@ look_at(struct master *m, int n)
 		watch_client(m, n);
 	} else {
 		c->client_seen = 0;
-		if (c->state == CHILD_READY)
+		if (shown == SLOT_CLOSING || shown == SLOT_LEAVING)
+			m->busy++;
+		else if (c->state == CHILD_READY)
 			watch_lingering(m, n);
 	}
 	if (c->kill_at == 0)
 		return;
 	if (m->now >= c->kill_at)
-		kill_late(m, n, c->state == CHILD_STARTING ?
-		    "not ready in time" : "drain-timeout passed");
+		kill_late(m, n);
 	else
 		master_wake_at(m, c->kill_at);
 }
@@ -260,7 +267,7 @@ retire_idle(struct master *m, const struct pool *p, int n)
 		    m->child[i].state != CHILD_READY || atomic_load(
 		    &m->board.commons->slot[i].state) != SLOT_IDLE)
 			continue;
-		spawn_retire(m, i, 0);
+		spawn_retire(m, i, 0, NULL);
 		n--;
 	}
 }
@@ -272,7 +279,8 @@ say_full(struct pool *p, int room)
 
 	if (p->counts.idle > 0)
 		s->full_said = false;
-	else if (room <= 0 && p->counts.starting == 0 && !s->full_said) {
+	else if (room <= 0 && p->counts.starting == 0 &&
+	    p->counts.busy > 0 && !s->full_said) {
 		log_warnx("all workers are busy and workers-max is reached "
 		    "service=%s workers-max=%d queued=%d", s->conf->name,
 		    s->conf->workers_max, p->counts.queued);
@@ -351,8 +359,8 @@ any_work(const struct master *m)
 	int i;
 
 	for (i = 0; i < m->board.nslots; i++)
-		if (m->pid[i] != 0 && (look_serving(&slot[i]) ||
-		    atomic_load(&slot[i].lingering) > 0))
+		if (m->pid[i] != 0 && (atomic_load(&slot[i].state) >
+		    SLOT_IDLE || atomic_load(&slot[i].lingering) > 0))
 			return true;
 	return false;
 }

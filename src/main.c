@@ -7,13 +7,16 @@
  */
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -22,6 +25,7 @@
 #error SYSCONFDIR and RUNSTATEDIR come from config.mk
 #endif
 
+#define SLOTS_LEAST	4096	/* of the scoreboard */
 #define OPTIONS_MAX	64	/* of -l, and of -o */
 
 struct options {
@@ -91,6 +95,22 @@ apply_option(struct options *o, int option)
 	}
 }
 
+/* A reload reads the same file, wherever the server has gone since. */
+static const char *
+absolute(const char *path)
+{
+	static char buf[PATH_MAX];
+	size_t len;
+
+	if (getcwd(buf, sizeof(buf)) == NULL)
+		fatal("getcwd");
+	len = strlen(buf);
+	if ((size_t)snprintf(buf + len, sizeof(buf) - len, "/%s", path) >=
+	    sizeof(buf) - len)
+		fatalx("%s: the path is too long", path);
+	return buf;
+}
+
 static void
 parse_options(struct options *o, int argc, char *argv[])
 {
@@ -111,19 +131,8 @@ parse_options(struct options *o, int argc, char *argv[])
 	o->source.service = argv[optind];
 	if (o->source.path == NULL && o->source.service == NULL)
 		o->source.path = SYSCONFDIR "/preforkd.conf";
-}
-
-/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
-static void
-sane_descriptors(void)
-{
-	int fd;
-
-	do {
-		if ((fd = open("/dev/null", O_RDWR)) == -1)
-			fatal("open /dev/null");
-	} while (fd < FD_LOG);
-	closefrom(FD_LOG);
+	if (o->source.path != NULL && o->source.path[0] != '/')
+		o->source.path = absolute(o->source.path);
 }
 
 /* Reserve the numbers that master and workers share. */
@@ -164,9 +173,9 @@ server_name(const struct conf_source *source, char *buf, size_t size)
 		buf[len - 5] = '\0';
 }
 
-/* Where the status goes unless configured; NULL when there is no place. */
+/* Where the files of a running server go; NULL when there is no place. */
 static char *
-default_status_file(const struct conf_source *source)
+run_file(const struct conf_source *source, const char *suffix)
 {
 	const char *dir = geteuid() == 0 ? RUNSTATEDIR :
 	    getenv("XDG_RUNTIME_DIR");
@@ -175,9 +184,77 @@ default_status_file(const struct conf_source *source)
 	if (dir == NULL || access(dir, W_OK | X_OK) == -1)
 		return NULL;
 	server_name(source, name, sizeof(name));
-	if (asprintf(&path, "%s/preforkd/%s.status", dir, name) == -1)
+	if (asprintf(&path, "%s/preforkd/%s%s", dir, name, suffix) == -1)
 		fatal("asprintf");
 	return path;
+}
+
+/*
+ * A server in the background has a pid file; one that a supervisor watches
+ * has one when told to.
+ */
+static void
+lock_pid_file(const struct conf *conf, const struct conf_source *source)
+{
+	char error[CONF_ERROR_MAX], *path = conf->pidfile, *slash;
+
+	if (path == NULL && source->foreground)
+		return;
+	if (path == NULL) {
+		if ((path = run_file(source, ".pid")) == NULL)
+			fatalx("no place for a pid file: name one by "
+			    "-o 'pidfile PATH'");
+		slash = strrchr(path, '/');
+		*slash = '\0';
+		if (mkdir(path, 0755) == -1 && errno != EEXIST)
+			fatal("mkdir %s", path);
+		*slash = '/';
+	}
+	if (daemon_lock(path, error) == -1)
+		fatalx("%s", error);
+	if (path != conf->pidfile)
+		free(path);
+}
+
+/* The pid file and the status would stay. */
+__attribute__((__noreturn__))
+static void
+give_up(const char *status, const char *error)
+{
+	if (status != NULL)
+		scoreboard_discard(status);
+	daemon_remove_pid();
+	fatalx("%s", error);
+}
+
+static void
+warn_of_user(const struct conf_service *s)
+{
+	if (geteuid() != 0) {
+		if ((s->user.set && s->user.uid != geteuid()) ||
+		    s->group != -1 || s->chroot[0] != '\0')
+			log_warnx("only root can change these: user, group "
+			    "and chroot ignored service=%s", s->name);
+		return;
+	}
+	if (s->user_is_nobody)
+		log_warnx("no user " CONF_DEFAULT_USER " here, serving as "
+		    "nobody service=%s", s->name);
+	if (s->user.uid == 0)
+		log_warnx("serving as root service=%s", s->name);
+	else if (s->user.gid == 0)
+		log_warnx("serving in the group of root service=%s", s->name);
+}
+
+/* Slots, with room for what reloads may add. */
+static int
+room(const struct conf *conf)
+{
+	int need = conf_slots(conf) * 2;
+
+	if (need < SLOTS_LEAST)
+		return SLOTS_LEAST;
+	return need < CONF_SLOTS_MAX ? need : CONF_SLOTS_MAX;
 }
 
 /* Returns the path of the status, to be freed; NULL when it has none. */
@@ -187,11 +264,11 @@ create_scoreboard(struct master *m, const struct conf *conf)
 	char error[CONF_ERROR_MAX], *path;
 
 	if (conf->status_file == NULL)
-		path = default_status_file(m->source);
+		path = run_file(m->source, ".status");
 	else if ((path = strdup(conf->status_file)) == NULL)
 		fatal("strdup");
-	if (scoreboard_create(&m->board, path, conf_slots(conf), error) == -1)
-		fatalx("%s", error);
+	if (scoreboard_create(&m->board, path, room(conf), error) == -1)
+		give_up(NULL, error);
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
@@ -232,27 +309,45 @@ allocate(struct master *m)
 	TAILQ_INIT(&m->listeners);
 }
 
+/* What the logger will open; every time, for it may be rotated away. */
+static void
+try_log(const struct conf *conf)
+{
+	struct sink sink = { .conf = &conf->log, .fd = -1 };
+	char error[CONF_ERROR_MAX];
+
+	if (sink_open(&sink, error) == -1)
+		give_up(NULL, error);
+	sink_close(&sink);
+}
+
 /* Everything that can fail while the caller's terminal still listens. */
 static void
 prepare(struct master *m, struct conf *conf)
 {
+	const struct conf_service *s;
 	char error[CONF_ERROR_MAX], *path;
 
 	fixed_descriptors(m);
 	log_set_level((enum log_level)conf->log_level);
+	lock_pid_file(conf, m->source);
+	try_log(conf);
 	path = create_scoreboard(m, conf);
 	allocate(m);
 	m->now = clock_now();
-	if (reload_generation(m, conf, error) == NULL) {
-		if (path != NULL)
-			scoreboard_discard(path);
-		fatalx("%s", error);
+	if (reload_generation(m, conf, error) == NULL)
+		give_up(path, error);
+	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
+	if (m->logger == -1) {
+		snprintf(error, sizeof(error), "fork of the logger: %s",
+		    strerror(errno));
+		give_up(path, error);
 	}
 	free(path);
-	m->logger = logger_start(m->log_fd, m->board.commons);
-	if (m->logger == -1)
-		fatal("fork of the logger");
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
+	log_echo(conf->log.kind != CONF_LOG_STDERR);
+	TAILQ_FOREACH(s, &conf->services, entry)
+		warn_of_user(s);
 }
 
 int
@@ -265,9 +360,8 @@ main(int argc, char *argv[])
 	if (argc < 1)
 		usage();
 	parse_options(&options, argc, argv);
-	sane_descriptors();
-	sig_reset();
-	sig_block(NULL);
+	daemon_descriptors();
+	sig_reset();	/* a check that hangs can be interrupted */
 	if ((conf = conf_load(&options.source, error)) == NULL) {
 		log_errorx("%s", error);
 		return 1;
@@ -278,10 +372,14 @@ main(int argc, char *argv[])
 		conf_free(conf);
 		return 0;
 	}
-	if (!options.source.foreground) {
-		log_errorx("this version stays in the foreground: use -d");
-		return EX_USAGE;
-	}
+	sig_block(NULL);
+	if (!options.source.foreground)
+		daemon_background(conf->log.kind == CONF_LOG_STDERR);
+	umask(022);
+	tzset();	/* while the file can be read: see chroot */
+	if (chdir("/") == -1)
+		fatal("chdir /");
+	privs_shield(conf->dumpable);
 	master.source = &options.source;
 	master.print_ready = options.print_ready;
 	prepare(&master, conf);

@@ -24,6 +24,7 @@
 #define PULLED_EVERY	100	/* ... whose workers are finishing */
 #define LOGGER_EVERY	1000	/* a dead logger is replaced */
 #define LOGGER_TIME	2000	/* for its last line */
+#define START_FORKS	400	/* ms of delay: 4 failures end a start */
 
 void
 master_wake_at(struct master *m, int64_t when)
@@ -36,15 +37,15 @@ master_wake_at(struct master *m, int64_t when)
 void
 master_pull(struct master *m, struct pool *p)
 {
-	int64_t patience = p->service->conf->drain_timeout;
 	int64_t from = m->stop_from != 0 ? m->stop_from : m->now;
 	int i;
 
 	p->leaving = true;
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0 && m->child[i].pool == p)
-			spawn_retire(m, i, patience == 0 ? 0 :
-			    from + patience);
+			spawn_retire(m, i, from +
+			    p->service->conf->drain_timeout,
+			    "drain-timeout passed");
 }
 
 void
@@ -156,20 +157,15 @@ stop_at_once(struct master *m, const char *why)
 	}
 }
 
-/* The longest drain-timeout; 0 when a service waits for ever. */
 static int64_t
-patience(const struct master *m)
+longest_drain(const struct master *m)
 {
 	const struct pool *p;
-	int64_t longest = -1, t;
+	int64_t longest = 0;
 
-	TAILQ_FOREACH(p, &m->pools, entry) {
-		t = p->service->conf->drain_timeout;
-		if (t == 0)
-			return 0;
-		if (t > longest)
-			longest = t;
-	}
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->conf->drain_timeout > longest)
+			longest = p->service->conf->drain_timeout;
 	return longest;
 }
 
@@ -177,12 +173,11 @@ static void
 stop_gracefully(struct master *m)
 {
 	struct listener *l;
-	int64_t longest = patience(m);
 
 	log_notice("stopping, clients finish");
 	m->state = MASTER_DRAINING;
 	m->stop_from = m->now;
-	m->stop_by = longest == 0 ? 0 : m->now + longest;
+	m->stop_by = m->now + longest_drain(m);
 	reload_cancel(m);
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		master_farewell(m, l);
@@ -209,7 +204,7 @@ act_on_stop(struct master *m)
 		else
 			stop_at_once(m, "a second SIGTERM");
 	}
-	if (m->state != MASTER_DRAINING || m->stop_by == 0)
+	if (m->state != MASTER_DRAINING)
 		return;
 	if (m->now >= m->stop_by)
 		stop_at_once(m, "drain-timeout passed");
@@ -231,10 +226,17 @@ act_on_reload(struct master *m)
 		log_notice("SIGUSR2: this version cannot upgrade in place");
 }
 
+/* For whoever started it; a pipe that is full is not waited for. */
 static void
 print_addresses(const struct master *m)
 {
+	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
 	const struct listener *l;
+
+	if (poll(&pfd, 1, 0) == 0) {
+		log_warnx("nobody reads the addresses of -1");
+		return;
+	}
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		dprintf(STDOUT_FILENO, "%s\n", l->name);
@@ -255,8 +257,15 @@ ready(struct master *m, struct generation *g)
 	m->state = MASTER_RUNNING;
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		log_notice("serving %s service=%s", l->name, l->service);
+	if (daemon_write_pid() == -1) {
+		log_error("write of the pid file");
+		m->failed = true;
+		stop_at_once(m, "no pid file");
+		return;
+	}
 	if (m->print_ready)
 		print_addresses(m);
+	daemon_ready();
 }
 
 static void
@@ -295,7 +304,9 @@ judge_readiness(struct master *m)
 			not_ready(m, g, "its workers die");
 			return;
 		}
-	if (m->now >= g->ready_by)
+	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)
+		not_ready(m, g, "no process can be started");
+	else if (m->now >= g->ready_by)
 		not_ready(m, g, "its workers are not ready in time");
 	else
 		master_wake_at(m, g->ready_by);
@@ -304,14 +315,17 @@ judge_readiness(struct master *m)
 static void
 keep_logger(struct master *m)
 {
-	if (m->logger != 0)
+	const struct generation *g = TAILQ_FIRST(&m->generations);
+
+	if (m->logger != 0 || g == NULL)
 		return;
 	if (m->now < m->logger_retry_at) {
 		master_wake_at(m, m->logger_retry_at);
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	if ((m->logger = logger_start(m->log_fd, m->board.commons)) == -1) {
+	m->logger = logger_start(m->log_fd, &g->conf->log, m->board.commons);
+	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);
 	} else
@@ -327,7 +341,6 @@ empty_poke_pipe(struct master *m)
 
 	if (read(m->poke_fd, buf, sizeof(buf)) == -1 && errno != EAGAIN)
 		log_error("read of the wake-up pipe");
-	atomic_store(&m->board.commons->poked, 0);
 }
 
 /*
@@ -374,6 +387,9 @@ pass(struct master *m)
 	if (m->state != MASTER_KILLING)
 		look_plan(m);
 	judge_readiness(m);
+	if (handler_pending[SIGHUP] && m->state == MASTER_RUNNING &&
+	    m->reload.state == RELOAD_IDLE)
+		master_wake_at(m, m->now);
 	farewells(m);
 	reload_bury(m);
 	keep_logger(m);
@@ -407,6 +423,7 @@ finish(struct master *m)
 	    (unsigned long long)m->cut,
 	    (unsigned long long)atomic_load(m->board.counter));
 	end_log(m);
+	daemon_remove_pid();
 	return m->failed ? 1 : m->cut > 0 ? 2 : 0;
 }
 

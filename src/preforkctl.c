@@ -167,8 +167,10 @@ count(const struct snapshot *s, struct tally tally[CONF_SERVICES_MAX])
 		t->accepted += s->slot[i].accepted;
 		t->starting += s->slot[i].state == SLOT_STARTING;
 		t->idle += s->slot[i].state == SLOT_IDLE;
-		t->busy += s->slot[i].state == SLOT_BUSY;
-		t->draining += s->slot[i].state == SLOT_DRAINING;
+		t->busy += s->slot[i].state == SLOT_BUSY ||
+		    s->slot[i].state == SLOT_CLOSING;
+		t->draining += s->slot[i].state == SLOT_DRAINING ||
+		    s->slot[i].state == SLOT_LEAVING;
 	}
 	return unstable;
 }

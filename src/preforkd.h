@@ -75,6 +75,8 @@ char	*address_text(const struct address *, char *buf, size_t size);
 char	*address_host(const struct address *, char *buf, size_t size);
 /* The port in host order; 0 for a Unix socket. */
 unsigned int address_port(const struct address *);
+/* Whether it is 0.0.0.0 or ::, which stand for every address. */
+bool	 address_is_any(const struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
 
@@ -132,6 +134,33 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+#define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
+#define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
+#define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
+#define CONF_UNLIMITED	INT64_MAX
+
+/* Who serves: numbers, so that the master asks no name service. */
+struct conf_user {
+	bool		 set;
+	uid_t		 uid;
+	gid_t		 gid;
+	int		 ngroups;
+	gid_t		 groups[CONF_GROUPS_MAX];
+};
+
+enum conf_log_kind {
+	CONF_LOG_STDERR,
+	CONF_LOG_FILE,
+	CONF_LOG_SYSLOG
+};
+
+/* Where the log goes. */
+struct conf_log {
+	enum conf_log_kind kind;
+	char		*path;		/* of the file, absolute; or NULL */
+	int		 facility;	/* as in syslog(3) */
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -150,10 +179,21 @@ struct conf_service {
 	int64_t		 connection_timeout;
 	int64_t		 drain_timeout;
 	int		 log_connections; /* enum conf_connections */
+	struct conf_user user;
+	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
+	int64_t		 group;		/* -1: the user's */
+	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	int		 new_privileges;
+	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
 
+#define CONF_DEFAULT_USER	"_preforkd"
+
 struct conf {
-	char		*status_file;	/* path; NULL: keep it in memory */
+	char		*status_file;	/* path; NULL: main decides */
+	char		*pidfile;	/* path; NULL: main decides */
+	struct conf_log	 log;
+	int		 dumpable;
 	int		 log_level;	/* enum log_level */
 	TAILQ_HEAD(, conf_service) services;
 };
@@ -205,6 +245,11 @@ enum setting_type {
 	TYPE_DURATION,		/* int64_t, milliseconds */
 	TYPE_CHOICE,		/* int, index into choices */
 	TYPE_PATH,		/* char *, absolute; NULL: not set */
+	TYPE_USER,		/* struct conf_user */
+	TYPE_GROUP,		/* int64_t, -1: not set */
+	TYPE_ROOT,		/* char [CONF_ROOT_MAX], absolute */
+	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
+	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -229,7 +274,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	18
+#define SETTINGS	33
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -239,6 +284,11 @@ const char *setting_nearest(const char *name);
 /* What is allowed, in words; returns buf. */
 char	*setting_range(const struct setting *, char *buf, size_t size);
 /*
+ * Who serves when no `user' says it: CONF_DEFAULT_USER, or else nobody.
+ * Returns the name, or NULL when there is neither.
+ */
+const char *setting_default_user(struct conf_user *);
+/*
  * Set one value in the struct conf or conf_service at base.  Returns false
  * when text is not allowed there; listen, service and include never are.
  */
@@ -246,6 +296,9 @@ bool	 setting_set(const struct setting *, void *base, const char *text);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 bool	 setting_is_set(const struct setting *, const void *base);
+/* The same for a struct conf_log and the words after `log'. */
+bool	 setting_set_log(struct conf_log *, const char *const *word,
+	    int nwords);
 /*
  * The words after `listen': fills all but text.  Returns false with *why set
  * to what is wrong and what is allowed (static text).
@@ -310,6 +363,50 @@ bool	 listen_pending(const struct listener *);
 /* Last step: no worker's copy can accept or hold the port; frees it. */
 void	 listen_close(struct listener *);
 
+/* daemon.c: descriptors, background with readiness, pid file */
+
+/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
+void	 daemon_descriptors(void);
+/*
+ * Goes on in a child; the caller's process ends when that is ready.  The
+ * caller's standard error is kept for good when the log goes there.
+ */
+void	 daemon_background(bool log_is_stderr);
+/* The start is over for this process: it lets go of the caller's terminal. */
+void	 daemon_let_go(void);
+/* In the master: it serves, the caller may go. */
+void	 daemon_ready(void);
+/*
+ * Lock the pid file, without a pid in it yet.  Returns 0, or -1 with a line in
+ * error, such as `preforkd is running already, pid 123'.
+ */
+int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
+/* 0, or -1 with errno; nothing to do when there is no pid file. */
+int	 daemon_write_pid(void);
+void	 daemon_remove_pid(void);
+
+/* privs.c: the one way down */
+
+/* In the master: not to be chosen when memory runs out, not to be dumped. */
+void	 privs_shield(bool dumpable);
+/*
+ * Whether workers can become what the service is to run as.  Returns NULL, or
+ * the name of the setting that cannot be had, and in why what is wrong.
+ */
+const char *privs_check(const struct conf_service *,
+	    char why[CONF_ERROR_MAX]);
+/*
+ * Whether a directory, given by its absolute path, is root's alone (or this
+ * user's), so that nobody else can replace what is in it; for root, this holds
+ * of all above it, too.  Returns NULL, or what is wrong with dir, which is
+ * PATH_MAX large.
+ */
+const char *privs_directory(const char *path, char *dir);
+/* In a worker: become what the service is to run as, or die. */
+void	 privs_drop(const struct conf_service *, bool dumpable);
+/* In the logger: become nobody in particular, or die; root when it must. */
+void	 privs_drop_logger(bool opens_files);
+
 /* sig.c: the table of signals */
 
 /* Forget every disposition and the mask the caller left us with. */
@@ -319,7 +416,10 @@ void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
-/* Dispositions of a worker and of the logger, set before unblocking. */
+/*
+ * Dispositions of a worker, set before unblocking, and of the logger, which
+ * unblocks only while it waits.
+ */
 void	 sig_worker(void);
 void	 sig_logger(void);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
@@ -329,7 +429,7 @@ void	 sig_table(FILE *);
 
 /* handler.c: what runs in a signal handler, and nothing else */
 
-/* Master: set by a signal, cleared by whoever acts on it. */
+/* Master, logger: set by a signal, cleared by whoever acts on it. */
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 /* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
@@ -352,7 +452,9 @@ enum slot_state {
 	SLOT_STARTING,
 	SLOT_IDLE,
 	SLOT_BUSY,
-	SLOT_DRAINING		/* serving its last client */
+	SLOT_DRAINING,		/* serving its last client */
+	SLOT_CLOSING,		/* client served, but it still sends */
+	SLOT_LEAVING		/* the same, and no client will follow */
 };
 const char *slot_state_name(uint32_t);	/* "?" for a number out of range */
 
@@ -395,8 +497,9 @@ struct commons {
 	uint32_t	 version;
 	uint32_t	 nslots;
 	_Alignas(64)
-	_Atomic uint32_t poked;		/* a byte is in the wake-up pipe */
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
+	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
+	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -592,6 +695,7 @@ struct worker {
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
 	pid_t		 master;
+	bool		 dumpable;
 };
 
 /* Runs in the new process with all signals blocked; never returns. */
@@ -683,13 +787,33 @@ void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
 void	 linger_finish(struct linger_ring *);
 
+/* sink.c: where log lines end up: standard error, a file, syslogd */
+
+struct sink {
+	const struct conf_log *conf;
+	int		 fd;		/* -1: not open, or not connected */
+};
+
+/*
+ * Open, or open anew: what was open stays so when that fails.  Starts with fd
+ * -1.  Returns 0, or -1 with a line in error that names the path; standard
+ * error and syslog always succeed.
+ */
+int	 sink_open(struct sink *, char error[CONF_ERROR_MAX]);
+void	 sink_close(struct sink *);
+/*
+ * Write lines, each with its newline; returns how many bytes were taken, fewer
+ * when it failed.  Waits for what is slow, up to 0.5 s for syslogd.
+ */
+size_t	 sink_write(struct sink *, char *lines, size_t size);
+
 /* logger.c: the one process that writes the log */
 
 /*
- * Fork the logger, which reads records from the pipe and writes lines to
- * standard error until all write ends are closed.  Returns its pid or -1.
+ * Fork the logger, which reads records from the pipe and writes lines until
+ * all write ends are closed.  Returns its pid or -1.
  */
-pid_t	 logger_start(int readfd, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 
@@ -711,7 +835,8 @@ struct child {
 	bool		 was_ready;
 	bool		 trial;		/* started while throttled */
 	int64_t		 born;
-	int64_t		 kill_at;	/* start or drain deadline; 0: none */
+	int64_t		 kill_at;	/* deadline; 0: none */
+	const char	*kill_why;	/* ... and whose */
 	uint64_t	 served;	/* as last seen */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
@@ -789,7 +914,7 @@ struct master {
 	int		 lingering;	/* idle workers that ended clients */
 	uint64_t	 accepted_seen;	/* clients, at the last look */
 	int64_t		 stop_from;	/* while draining */
-	int64_t		 stop_by;	/* while draining; 0: no limit */
+	int64_t		 stop_by;	/* while draining */
 	int64_t		 fork_retry_at;	/* after fork failed; 0: it works */
 	int64_t		 fork_delay;
 	int		 poke_fd;	/* read ends of the two pipes */
@@ -853,8 +978,9 @@ void	 status_publish(struct master *);
 
 /* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
 int	 spawn_worker(struct master *, struct pool *);
-/* Tell a worker to leave, or kill it. */
-void	 spawn_retire(struct master *, int slot, int64_t kill_at);
+/* Tell a worker to leave, until kill_at (0: whenever); or kill it. */
+void	 spawn_retire(struct master *, int slot, int64_t kill_at,
+	    const char *why);
 void	 spawn_kill(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);

@@ -594,7 +594,9 @@ slot_state_name(uint32_t state)
 		[SLOT_STARTING] = "starting",
 		[SLOT_IDLE] = "idle",
 		[SLOT_BUSY] = "busy",
-		[SLOT_DRAINING] = "draining"
+		[SLOT_DRAINING] = "draining",
+		[SLOT_CLOSING] = "closing",
+		[SLOT_LEAVING] = "leaving"
 	};
 
 	return state < sizeof(name) / sizeof(name[0]) ? name[state] : "?";

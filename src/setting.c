@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "preforkd.h"
 
@@ -25,21 +26,51 @@
 #define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
 
 static const char *const type_names[] = { "number", "number", "duration",
-    "word", "path", "word", "address", "name", "pattern" };
+    "word", "path", "user", "group", "path", "limit", "log", "word",
+    "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level and of enum conf_connections. */
 static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
+static const char *const yes_no[] = { "no", "yes", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
+
+static const struct {
+	const char	*name;
+	int		 code;
+} facilities[] = {
+	{ "auth", LOG_AUTH },
+	{ "authpriv", LOG_AUTHPRIV },
+	{ "cron", LOG_CRON },
+	{ "daemon", LOG_DAEMON },
+	{ "ftp", LOG_FTP },
+	{ "local0", LOG_LOCAL0 },
+	{ "local1", LOG_LOCAL1 },
+	{ "local2", LOG_LOCAL2 },
+	{ "local3", LOG_LOCAL3 },
+	{ "local4", LOG_LOCAL4 },
+	{ "local5", LOG_LOCAL5 },
+	{ "local6", LOG_LOCAL6 },
+	{ "local7", LOG_LOCAL7 },
+	{ "lpr", LOG_LPR },
+	{ "mail", LOG_MAIL },
+	{ "news", LOG_NEWS },
+	{ "user", LOG_USER },
+	{ "uucp", LOG_UUCP }
+};
+#define FACILITIES	(sizeof(facilities) / sizeof(facilities[0]))
 
 #define NOWHERE		SCOPE_ANY, 0
 #define GLOBAL(field)	SCOPE_GLOBAL, offsetof(struct conf, field)
 #define SERVICE(field)	SCOPE_SERVICE, offsetof(struct conf_service, field)
+#define LIMIT(i, min)	SERVICE(limit[i]), true, min, INT64_MAX - 1
 
 /*
  * backlog: what Linux allows unless told otherwise (net.core.somaxconn), so
  * that a burst waits in the queue instead of for a SYN's retransmission.
+ * rlimit-nofile: what a worker has open, with a full ring of clients that
+ * linger, and some for the service.
  * workers-idle-time: long enough that a burst a minute finds its workers.
  */
 const struct setting settings[SETTINGS] = {
@@ -47,6 +78,12 @@ const struct setting settings[SETTINGS] = {
 	    "read these files here, in order; they cannot include others" },
 	{ "status-file", TYPE_PATH, GLOBAL(status_file), false, 0, 0,
 	    NULL, NULL, "where preforkctl finds the status of this server" },
+	{ "pidfile", TYPE_PATH, GLOBAL(pidfile), false, 0, 0,
+	    NULL, NULL, "a locked file with the pid of the master" },
+	{ "dumpable", TYPE_CHOICE, GLOBAL(dumpable), false, 0, 0, yes_no,
+	    "no", "whether processes started by root may dump core" },
+	{ "log", TYPE_LOG, GLOBAL(log), false, 0, 0, NULL, "syslog",
+	    "where the log goes" },
 	{ "log-level", TYPE_CHOICE, GLOBAL(log_level), true, 0, 0,
 	    levels, "info", "the least important messages that are logged" },
 	{ "service", TYPE_SERVICE, NOWHERE, true, 0, 0, NULL, NULL,
@@ -64,7 +101,7 @@ const struct setting settings[SETTINGS] = {
 	    "workers kept idle for each listening socket" },
 	{ "workers-max", TYPE_NUMBER, SERVICE(workers_max), true, 1,
 	    CONF_SLOTS_MAX, NULL, "512", "never more workers than this" },
-	{ "workers-surge", TYPE_NUMBER, SERVICE(workers_surge), true, 0,
+	{ "workers-surge", TYPE_NUMBER, SERVICE(workers_surge), true, 1,
 	    CONF_SLOTS_MAX, NULL, NULL,
 	    "more workers during a reload; as many as workers-max unless set" },
 	{ "workers-idle-time", TYPE_DURATION, SERVICE(workers_idle_time),
@@ -87,7 +124,32 @@ const struct setting settings[SETTINGS] = {
 	    "clients may finish for this long at a stop or a reload" },
 	{ "log-connections", TYPE_CHOICE, SERVICE(log_connections), true,
 	    0, 0, connections, "no",
-	    "log clients: not, when they have left, or when they come too" }
+	    "log clients: not, when they have left, or when they come too" },
+	{ "user", TYPE_USER, SERVICE(user), true, 0, 0, NULL, NULL,
+	    "who serves, when the server is started by root" },
+	{ "group", TYPE_GROUP, SERVICE(group), true, 0, 0, NULL, NULL,
+	    "the group, instead of the user's own" },
+	{ "chroot", TYPE_ROOT, SERVICE(chroot), true, 0, 0, NULL, NULL,
+	    "the root directory of the workers" },
+	{ "new-privileges", TYPE_CHOICE, SERVICE(new_privileges), true, 0, 0,
+	    yes_no, "no",
+	    "whether a worker may gain some, by set-user-ID programs" },
+	{ "rlimit-as", TYPE_LIMIT, LIMIT(0, 0), NULL, NULL,
+	    "setrlimit(2) of each worker: bytes of address space" },
+	{ "rlimit-core", TYPE_LIMIT, LIMIT(1, 0), NULL, NULL,
+	    "setrlimit(2) of each worker: bytes of a core file" },
+	{ "rlimit-cpu", TYPE_LIMIT, LIMIT(2, 1), NULL, NULL,
+	    "setrlimit(2) of each worker: seconds of CPU time" },
+	{ "rlimit-data", TYPE_LIMIT, LIMIT(3, 0), NULL, NULL,
+	    "setrlimit(2) of each worker: bytes of data" },
+	{ "rlimit-fsize", TYPE_LIMIT, LIMIT(4, 0), NULL, NULL,
+	    "setrlimit(2) of each worker: bytes of a file written" },
+	{ "rlimit-nofile", TYPE_LIMIT, LIMIT(5, 32), NULL, NULL,
+	    "setrlimit(2) of each worker: descriptors" },
+	{ "rlimit-nproc", TYPE_LIMIT, LIMIT(6, 0), NULL, NULL,
+	    "setrlimit(2) of each worker: processes of the user" },
+	{ "rlimit-stack", TYPE_LIMIT, LIMIT(7, 128 << 10), NULL, NULL,
+	    "setrlimit(2) of each worker: bytes of stack" }
 };
 
 const struct setting *
@@ -174,6 +236,21 @@ put_range(FILE *out, const struct setting *row)
 		for (i = 0; row->choices[i] != NULL; i++)
 			join(out, row->choices[i], i == 0);
 		break;
+	case TYPE_USER:
+		fprintf(out, "a user of this system with at most %d groups, "
+		    "or UID:GID[,GID ...]", CONF_GROUPS_MAX);
+		break;
+	case TYPE_GROUP:
+		fputs("a group of this system, or GID", out);
+		break;
+	case TYPE_ROOT:
+		fprintf(out, "an absolute path of at most %d bytes",
+		    CONF_ROOT_MAX - 1);
+		break;
+	case TYPE_LIMIT:
+		fprintf(out, "%lld or more, also with k, m or g, or unlimited",
+		    (long long)row->min);
+		break;
 	case TYPE_RUN:
 		fputs("one of ", out);
 		for (i = 0; builtin_services[i] != NULL; i++)
@@ -181,6 +258,10 @@ put_range(FILE *out, const struct setting *row)
 		break;
 	case TYPE_PATH:
 		fputs("an absolute path", out);
+		break;
+	case TYPE_LOG:
+		fputs("stderr, syslog [FACILITY] or file PATH: a facility of "
+		    "syslog(3), an absolute path", out);
 		break;
 	case TYPE_LISTEN:
 		fputs("ADDRESS:PORT, [IPV6]:PORT, *:PORT or unix:/PATH "
@@ -250,6 +331,138 @@ set_path(char **field, const char *text)
 	return true;
 }
 
+static bool
+set_root(char *field, const char *text)
+{
+	return text[0] == '/' &&
+	    strlcpy(field, text, CONF_ROOT_MAX) < CONF_ROOT_MAX;
+}
+
+static bool
+set_group(int64_t *field, const char *text)
+{
+	const struct group *gr;
+
+	if (parse_number(text, 0, UINT32_MAX - 1, field))
+		return true;
+	if ((gr = getgrnam(text)) == NULL)
+		return false;
+	*field = gr->gr_gid;
+	return true;
+}
+
+/* `UID:GID[,GID ...]', as a dump has it: asks no name service. */
+static bool
+set_user_numbers(struct conf_user *user, char *text)
+{
+	char *rest = text, *word = strsep(&rest, ":");
+	int64_t id;
+
+	if (rest == NULL || !parse_number(word, 0, UINT32_MAX - 1, &id))
+		return false;
+	user->uid = (uid_t)id;
+	user->ngroups = 0;
+	while ((word = strsep(&rest, ",")) != NULL) {
+		if (user->ngroups == CONF_GROUPS_MAX ||
+		    !parse_number(word, 0, UINT32_MAX - 1, &id))
+			return false;
+		user->groups[user->ngroups++] = (gid_t)id;
+	}
+	user->gid = user->groups[0];
+	return true;
+}
+
+static bool
+set_user(struct conf_user *user, const char *text)
+{
+	const struct passwd *pw;
+	char copy[1024];
+
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
+		return false;
+	user->set = true;
+	if (strchr(text, ':') != NULL)
+		return set_user_numbers(user, copy);
+	if ((pw = getpwnam(text)) == NULL)
+		return false;
+	user->uid = pw->pw_uid;
+	user->gid = pw->pw_gid;
+	user->ngroups = CONF_GROUPS_MAX;
+	return getgrouplist(text, pw->pw_gid, user->groups,
+	    &user->ngroups) != -1;
+}
+
+const char *
+setting_default_user(struct conf_user *user)
+{
+	static const char *const names[] = { CONF_DEFAULT_USER, "nobody" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (set_user(user, names[i]))
+			return names[i];
+	user->set = false;
+	return NULL;
+}
+
+static bool
+set_limit(const struct setting *row, int64_t *field, const char *text)
+{
+	static const char units[] = "kmg";
+	char number[24], *unit;
+	int shift = 0;
+
+	if (strcmp(text, "unlimited") == 0) {
+		*field = CONF_UNLIMITED;
+		return true;
+	}
+	if (strlcpy(number, text, sizeof(number)) >= sizeof(number))
+		return false;
+	if ((unit = strpbrk(number, units)) != NULL && unit[1] == '\0') {
+		shift = 10 * (int)(strchr(units, *unit) - units + 1);
+		*unit = '\0';
+	}
+	if (!parse_number(number, 0, row->max >> shift, field))
+		return false;
+	*field <<= shift;
+	return *field >= row->min;
+}
+
+static bool
+set_facility(int *field, const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < FACILITIES; i++) {
+		if (strcmp(facilities[i].name, text) == 0) {
+			*field = facilities[i].code;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* What was set before, the default, goes. */
+bool
+setting_set_log(struct conf_log *log, const char *const *word, int nwords)
+{
+	const char *more = nwords > 1 ? word[1] : NULL;
+
+	if (strcmp(word[0], "file") == 0) {
+		log->kind = CONF_LOG_FILE;
+		return more != NULL && set_path(&log->path, more);
+	}
+	free(log->path);
+	log->path = NULL;
+	if (strcmp(word[0], "syslog") == 0) {
+		log->kind = CONF_LOG_SYSLOG;
+		return set_facility(&log->facility,
+		    more != NULL ? more : "daemon");
+	}
+	log->kind = CONF_LOG_STDERR;
+	return strcmp(word[0], "stderr") == 0 && more == NULL;
+}
+
 bool
 setting_set(const struct setting *row, void *base, const char *text)
 {
@@ -273,6 +486,16 @@ setting_set(const struct setting *row, void *base, const char *text)
 		return set_choice(row, field, text);
 	case TYPE_PATH:
 		return set_path(field, text);
+	case TYPE_USER:
+		return set_user(field, text);
+	case TYPE_GROUP:
+		return set_group(field, text);
+	case TYPE_ROOT:
+		return set_root(field, text);
+	case TYPE_LIMIT:
+		return set_limit(row, field, text);
+	case TYPE_LOG:
+		return setting_set_log(field, &text, 1);
 	case TYPE_RUN:
 		return set_run(field, text);
 	case TYPE_LISTEN:
@@ -366,8 +589,59 @@ setting_set_listen(struct conf_listen *line, const char *const *word,
 bool
 setting_is_set(const struct setting *row, const void *base)
 {
-	return row->type != TYPE_PATH ||
-	    *(char *const *)((const char *)base + row->offset) != NULL;
+	const void *field = (const char *)base + row->offset;
+
+	if (row->type == TYPE_PATH)
+		return *(char *const *)field != NULL;
+	if (row->type == TYPE_USER)
+		return ((const struct conf_user *)field)->set;
+	if (row->type == TYPE_GROUP || row->type == TYPE_LIMIT)
+		return *(const int64_t *)field != -1;
+	if (row->type == TYPE_ROOT)
+		return *(const char *)field != '\0';
+	return true;
+}
+
+static void
+put_user(FILE *out, const struct conf_user *user)
+{
+	int i;
+
+	fprintf(out, "%u:%u", (unsigned int)user->uid,
+	    (unsigned int)user->gid);
+	for (i = 0; i < user->ngroups; i++)
+		if (user->groups[i] != user->gid)
+			fprintf(out, ",%u", (unsigned int)user->groups[i]);
+}
+
+static void
+put_limit(FILE *out, int64_t limit)
+{
+	if (limit == CONF_UNLIMITED)
+		fputs("unlimited", out);
+	else
+		fprintf(out, "%lld", (long long)limit);
+}
+
+static void
+put_log(FILE *out, const struct conf_log *log)
+{
+	size_t i = 0;
+
+	switch (log->kind) {
+	case CONF_LOG_STDERR:
+		fputs("stderr", out);
+		break;
+	case CONF_LOG_FILE:
+		fputs("file ", out);
+		parse_put(out, log->path);
+		break;
+	case CONF_LOG_SYSLOG:
+		while (facilities[i].code != log->facility)
+			i++;
+		fprintf(out, "syslog %s", facilities[i].name);
+		break;
+	}
 }
 
 void
@@ -395,6 +669,21 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		break;
 	case TYPE_PATH:
 		parse_put(out, *(char *const *)field);
+		break;
+	case TYPE_USER:
+		put_user(out, field);
+		break;
+	case TYPE_GROUP:
+		fprintf(out, "%lld", (long long)*(const int64_t *)field);
+		break;
+	case TYPE_ROOT:
+		parse_put(out, field);
+		break;
+	case TYPE_LIMIT:
+		put_limit(out, *(const int64_t *)field);
+		break;
+	case TYPE_LOG:
+		put_log(out, field);
 		break;
 	case TYPE_RUN:
 		run = *(const struct preforkd_service *const *)field;

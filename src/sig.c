@@ -99,7 +99,7 @@ sig_worker(void)
 	sig_set(SIGVTALRM, handler_nothing, 0);
 }
 
-/* The logger ends when its pipe does, and by no signal of a terminal. */
+/* The logger ends when its pipe does; it reopens its file at SIGUSR1. */
 void
 sig_logger(void)
 {
@@ -109,6 +109,7 @@ sig_logger(void)
 		sig_set(sig_rows[i].number, SIG_IGN, 0);
 	sig_set(SIGCHLD, SIG_DFL, 0);
 	sig_set(SIGPIPE, handler_nothing, SA_RESTART);
+	sig_set(SIGUSR1, handler_note, 0);
 }
 
 const char *

@@ -207,7 +207,7 @@ clamp_slot(struct slot_copy *c)
 	c->since = not_negative(c->since);
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
-	if (c->state > SLOT_DRAINING || c->service >= CONF_SERVICES_MAX)
+	if (c->state > SLOT_LEAVING || c->service >= CONF_SERVICES_MAX)
 		c->stable = false;
 }
 

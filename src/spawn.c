@@ -92,6 +92,7 @@ born(struct master *m, int slot, pid_t pid)
 	c->state = CHILD_STARTING;
 	c->trial = service->delay != 0;
 	c->kill_at = m->now + START_TIME;
+	c->kill_why = "not ready in time";
 	c->pool->alive++;
 	c->pool->counts.starting++;
 	m->forks++;
@@ -119,7 +120,8 @@ spawn_worker(struct master *m, struct pool *p)
 	    .listener = p->listener, .number = slot,
 	    .slot = &m->board.commons->slot[slot],
 	    .generation = p->service->generation->number,
-	    .master = m->board.status->pid };
+	    .master = m->board.status->pid,
+	    .dumpable = p->service->generation->conf->dumpable };
 	if ((pid = _Fork()) == -1) {
 		fork_failed(m, slot);
 		return -1;
@@ -156,15 +158,23 @@ signal_child(struct master *m, int slot, int number)
 }
 
 void
-spawn_retire(struct master *m, int slot, int64_t kill_at)
+spawn_retire(struct master *m, int slot, int64_t kill_at, const char *why)
 {
 	struct child *c = &m->child[slot];
 
-	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED)
+	if (c->state == CHILD_KILLED)
 		return;
-	signal_child(m, slot, SIGTERM);
-	c->state = CHILD_LEAVING;
-	c->kill_at = kill_at;
+	if (c->state != CHILD_LEAVING) {
+		signal_child(m, slot, SIGTERM);
+		c->state = CHILD_LEAVING;
+		c->kill_at = 0;
+	}
+	if (kill_at != 0 && (c->kill_at == 0 || kill_at < c->kill_at)) {
+		c->kill_at = kill_at;
+		c->kill_why = why;
+	}
+	if (c->kill_at != 0)
+		master_wake_at(m, c->kill_at);
 }
 
 void
@@ -254,15 +264,7 @@ tell_death(const struct status_death *d, const struct child *c)
 	    "yes" : "no");
 }
 
-static bool
-was_serving(const struct slot *slot)
-{
-	uint32_t state = atomic_load(&slot->state);
-
-	return state == SLOT_BUSY || state == SLOT_DRAINING;
-}
-
-/* Into the ring, the log, and, where it was early, the throttle. */
+/* Into the ring and the log. */
 static void
 record_death(struct master *m, int n, int wait_status)
 {
@@ -276,23 +278,36 @@ record_death(struct master *m, int n, int wait_status)
 	    .generation = service->generation->number,
 	    .killed = c->state == CHILD_KILLED, .age = m->now - c->born,
 	    .served = atomic_load(&slot->served),
-	    .client = was_serving(slot) ? atomic_load(&slot->client) : 0 };
+	    .client = look_serving(slot) ? atomic_load(&slot->client) : 0 };
 	strlcpy(d.service, service->conf->name, sizeof(d.service));
 	status_record_death(m, &d, service->index);
 	tell_death(&d, c);
-	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED ||
-	    d.served > 0 || (c->was_ready && WIFSIGNALED(wait_status) &&
-	    WTERMSIG(wait_status) == SIGKILL))
-		return;
-	throttle(m, service, c);
 }
 
-/* A leaving that is no death: as asked, or all at once at an end. */
+/* Unasked, and before it was of use; a SIGKILL is somebody else's doing. */
 static bool
-in_order(const struct master *m, const struct child *c, int wait_status)
+was_early(const struct child *c, uint64_t served, int wait_status)
 {
+	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED ||
+	    served > 0)
+		return false;
+	return !c->was_ready || !WIFSIGNALED(wait_status) ||
+	    WTERMSIG(wait_status) != SIGKILL;
+}
+
+/*
+ * A leaving that is no death: as asked by whomever, recycled, or all at once
+ * at an end.  A service that exits with that code has not told the slot.
+ */
+static bool
+in_order(const struct master *m, int n, int wait_status)
+{
+	const struct child *c = &m->child[n];
+
 	if (WIFEXITED(wait_status))
-		return WEXITSTATUS(wait_status) == WORKER_LEFT;
+		return WEXITSTATUS(wait_status) == WORKER_LEFT &&
+		    atomic_load(&m->board.commons->slot[n].state) ==
+		    SLOT_LEAVING;
 	return m->state == MASTER_KILLING && c->state == CHILD_KILLED;
 }
 
@@ -306,12 +321,15 @@ bury(struct master *m, int n, int wait_status)
 
 	if (served > c->served)
 		spawn_succeeded(p->service);
-	if (in_order(m, c, wait_status))
+	if (in_order(m, n, wait_status))
 		log_debug("worker left pid=%ld slot=%d service=%s served=%llu",
 		    (long)m->pid[n], n, p->service->conf->name,
 		    (unsigned long long)served);
 	else
 		record_death(m, n, wait_status);
+	if (!(c->was_ready && in_order(m, n, wait_status)) &&
+	    was_early(c, served, wait_status))
+		throttle(m, p->service, c);
 	c->state = CHILD_FREE;
 	c->pool = NULL;
 	c->epoch++;

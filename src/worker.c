@@ -43,7 +43,7 @@ struct life {
 	const struct worker *self;
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
-	bool		 any_address;	/* the listener's; ask for a client's */
+	bool		 any_address;	/* only a client tells the local one */
 	char		 title[CONF_NAME_MAX + ADDRESS_TEXT + 32];
 	uint64_t	 accepted;
 	struct linger_ring linger;
@@ -66,14 +66,12 @@ add(_Atomic uint64_t *to, uint64_t n)
 	store(to, atomic_load_explicit(to, memory_order_relaxed) + n);
 }
 
-/* Wake the master; one byte in its pipe is enough for everybody. */
+/* A full pipe wakes the master as well. */
 static void
-poke(const struct life *l)
+poke(void)
 {
-	if (atomic_exchange(&l->self->board->commons->poked, 1) == 0)
-		if (write(FD_POKE, "", 1) == -1 && errno != EAGAIN)
-			log_debug("write to the wake-up pipe: %s",
-			    strerror(errno));
+	if (write(FD_POKE, "", 1) == -1 && errno != EAGAIN)
+		log_debug("write to the wake-up pipe: %s", strerror(errno));
 }
 
 static _Atomic int32_t *
@@ -133,16 +131,27 @@ publish_peer(struct slot *slot, const struct address *peer)
 }
 
 /*
- * The store of the state and the load of `look' are in one total order with
- * the master's store of `look' and its scan: one of the two sees the other.
+ * The store of the state before it and the load of `look' are in one total
+ * order with the master's store of `look' and its scan: one of the two sees
+ * the other.
  */
+static void
+no_longer_idle(const struct life *l)
+{
+	const struct status *shown = l->self->board->shown;
+	const struct status_listener *row;
+	int32_t before = atomic_fetch_sub(idle_hint(l), 1);
+
+	row = &shown->listener[l->self->listener->index];
+	if (atomic_load(&shown->look) == 0 ||
+	    before <= atomic_load_explicit(&row->low, memory_order_relaxed))
+		poke();
+}
+
 static void
 become_busy(struct life *l, const struct conn *c)
 {
-	const struct scoreboard *board = l->self->board;
-	int index = l->self->listener->index;
 	struct slot *slot = l->slot;
-	int32_t before;
 
 	slot_begin(slot);
 	store(&slot->client, c->number);
@@ -153,11 +162,23 @@ become_busy(struct life *l, const struct conn *c)
 	atomic_store(&slot->state, SLOT_BUSY);
 	if (handler_retired)
 		atomic_store(&slot->state, SLOT_DRAINING);
-	before = atomic_fetch_sub(idle_hint(l), 1);
-	if (atomic_load(&board->shown->look) == 0 ||
-	    before <= atomic_load_explicit(&board->shown->listener[index].low,
-	    memory_order_relaxed))
-		poke(l);
+	no_longer_idle(l);
+}
+
+/*
+ * A Unix client chooses its address: whatever could end the word that it is in
+ * the log, or start an escape, is shown as a question mark.
+ */
+static const char *
+peer_word(const struct conn *c, char buf[ADDRESS_TEXT])
+{
+	char *p;
+
+	address_text(&c->peer, buf, ADDRESS_TEXT);
+	for (p = buf; *p != '\0'; p++)
+		if (*p <= ' ' || *p > '~' || strchr("\"\\=", *p) != NULL)
+			*p = '?';
+	return buf;
 }
 
 static void
@@ -168,7 +189,7 @@ log_connected(struct conn *c, const struct conf_service *conf)
 	if (conf->log_connections != CONF_CONNECTIONS_BOTH)
 		return;
 	log_info("connected %s client=%llu service=%s",
-	    address_text(&c->peer, peer, sizeof(peer)),
+	    peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name);
 }
 
@@ -183,7 +204,7 @@ log_closed(struct conn *c, const struct conf_service *conf)
 	ms = clock_now() - c->started;
 	log_info("closed %s client=%llu service=%s seconds=%lld.%03d in=%llu "
 	    "out=%llu end=%s first=\"%s\"",
-	    address_text(&c->peer, peer, sizeof(peer)),
+	    peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name,
 	    (long long)(ms / 1000), (int)(ms % 1000),
 	    (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out,
@@ -217,8 +238,10 @@ serve(struct life *l, int fd, const struct address *peer)
 	title_busy(l, c->number);
 	log_connected(c, conf);
 	conf->run->serve(c);
-	linger_end(&l->linger, fd);
 	account(l, c);
+	atomic_store(&l->slot->state, SLOT_CLOSING);
+	linger_sweep(&l->linger);
+	linger_end(&l->linger, fd);
 	log_closed(c, conf);
 	title_idle(l);
 	become_idle(l);
@@ -268,13 +291,17 @@ accept_failed(struct life *l)
 	}
 }
 
-/* Tell the master how many linger; it nudges a worker that idles over them. */
+/*
+ * Look after those that linger, nudged by the master.  It may take long, so
+ * this worker does not count as idle meanwhile.
+ */
 static void
 sweep(struct life *l)
 {
+	atomic_store(&l->slot->state, SLOT_CLOSING);
+	no_longer_idle(l);
 	linger_sweep(&l->linger);
-	atomic_store_explicit(&l->slot->lingering,
-	    (uint32_t)l->linger.count, memory_order_relaxed);
+	become_idle(l);
 }
 
 static enum accepted
@@ -305,6 +332,10 @@ __attribute__((__noreturn__))
 static void
 leave(struct life *l, int code)
 {
+	atomic_store(&l->slot->state, SLOT_LEAVING);
+	no_longer_idle(l);
+	if (l->linger.count > 0)
+		poke();		/* somebody should take its place */
 	linger_finish(&l->linger);
 	_exit(code);
 }
@@ -318,20 +349,19 @@ accept_loop(struct life *l)
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
-		if (l->linger.count > 0)
-			sweep(l);
 		switch (accept_client(l, &fd, &peer)) {
 		case ACCEPTED:
 			serve(l, fd, &peer);
 			break;
 		case ACCEPT_AGAIN:
+			if (l->linger.count > 0 && !handler_retired)
+				sweep(l);
 			break;
 		case ACCEPT_SICK:
 			log_error("accept on %s", l->self->listener->name);
 			leave(l, WORKER_SICK);
 		}
 	}
-	atomic_fetch_sub(idle_hint(l), 1);
 	leave(l, WORKER_LEFT);
 }
 
@@ -357,16 +387,6 @@ take_descriptors(const struct worker *w)
 	closefrom(FD_FIRST_FREE);
 }
 
-/* One bound to a single address already tells which a client reached. */
-static bool
-is_any_address(const struct address *address)
-{
-	char host[ADDRESS_TEXT];
-
-	address_host(address, host, sizeof(host));
-	return strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-}
-
 static void
 set_up(struct life *l, const struct worker *w)
 {
@@ -377,7 +397,7 @@ set_up(struct life *l, const struct worker *w)
 	l->self = w;
 	l->slot = w->slot;
 	l->limit = recycle_after(w);
-	l->any_address = is_any_address(&w->listener->address);
+	l->any_address = address_is_any(&w->listener->address);
 	snprintf(l->title, sizeof(l->title), "%s %s slot %d:", w->conf->name,
 	    w->listener->name, w->number);
 	log_forked();
@@ -389,6 +409,7 @@ set_up(struct life *l, const struct worker *w)
 		_exit(WORKER_START_FAILED);
 	}
 	fill_slot(l);
+	privs_drop(w->conf, w->dumpable);
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
 		log_error("prctl PR_SET_PDEATHSIG");
 		_exit(WORKER_START_FAILED);
@@ -409,7 +430,8 @@ worker_main(const struct worker *w)
 		log_errorx("service %s cannot start", w->conf->name);
 		_exit(WORKER_SERVICE_FAILED);
 	}
+	daemon_let_go();
 	become_idle(l);
-	poke(l);
+	poke();
 	accept_loop(l);
 }

@@ -160,26 +160,79 @@ teardown_file() {
 	[ -x "$dest/opt/pf/sbin/preforkctl" ]
 	cmp "$dest/opt/pf/include/preforkd-module.h" \
 	    "$top/src/preforkd-module.h"
-	cmp "$dest/etc/pf/preforkd.conf" "$top/etc/preforkd.conf"
 	for page in "$top"/man/*.[1-9]; do
 		cmp "$page" "$dest/opt/pf/share/man/man${page##*.}/${page##*/}"
 	done
+	[ -d "$dest/etc/pf/preforkd.d" ]
+	[ -x "$dest/etc/pf/init.d/preforkd" ]
+	[ ! -x "$dest/etc/pf/default/preforkd" ]
+	"$dest/opt/pf/sbin/preforkd" -n -f "$dest/etc/pf/preforkd.conf"
 	in_other make -s uninstall DESTDIR="$dest"
-	run find "$dest" ! -type d
+	run find "$dest" -name '*preforkd*'
 	[ -z "$output" ]
 }
 
-@test "a changed configuration survives install and uninstall" {
+@test "what is installed under sysconfdir has the paths of configure" {
+	dest=$BATS_TEST_TMPDIR
+	in_other make -s install DESTDIR="$dest"
+	cd "$top/etc"
+	for file in preforkd.conf */preforkd; do
+		sed 's|/usr/sbin/|/opt/pf/sbin/|g; s|/etc/|/etc/pf/|g
+		s|/run/|/run/pf/|g' $file | cmp - "$dest/etc/pf/$file"
+	done
+	grep -x DAEMON=/opt/pf/sbin/preforkd "$dest/etc/pf/init.d/preforkd"
+	grep -x 'CONFIG=/etc/pf/$name.conf' "$dest/etc/pf/init.d/preforkd"
+	grep -x 'PIDFILE=/run/pf/preforkd/$name.pid' \
+	    "$dest/etc/pf/init.d/preforkd"
+}
+
+@test "a configuration that was there survives install and uninstall" {
 	dest=$BATS_TEST_TMPDIR/dest
+	conf=$dest/etc/pf/preforkd.conf
 	mkdir -p "$dest/etc/pf"
-	echo "listen 127.0.0.1:9" >"$dest/etc/pf/preforkd.conf"
+	echo "listen 127.0.0.1:9" >"$conf"
 	run in_other make -s install DESTDIR="$dest"
-	[ "$output" = "kept $dest/etc/pf/preforkd.conf, which is yours" ]
+	[ "${lines[0]}" = "kept $conf, which is yours" ]
+	[ "${lines[1]}" = "the new one is $conf.new" ]
+	[ "${#lines[@]}" -eq 2 ]
+	grep '^service greet' "$conf.new"
+	# The same version once more has nothing new to show.
+	rm "$conf.new"
+	run in_other make -s install DESTDIR="$dest"
+	[ "$output" = "kept $conf, which is yours" ]
+	[ ! -e "$conf.new" ]
 	run in_other make -s uninstall DESTDIR="$dest"
-	[ "$output" = "kept $dest/etc/pf/preforkd.conf, which is yours" ]
+	[ "$output" = "kept $conf, which is yours" ]
 	run find "$dest" ! -type d
-	[ "$output" = "$dest/etc/pf/preforkd.conf" ]
-	[ "$(cat "$output")" = "listen 127.0.0.1:9" ]
+	[ "$output" = "$conf" ]
+	[ "$(cat "$conf")" = "listen 127.0.0.1:9" ]
+}
+
+@test "a new version replaces the files that nobody has changed" {
+	dest=$BATS_TEST_TMPDIR
+	cp -r "$top/build-aux" "$top/etc" "$dest"
+	sysconf() {
+		DESTDIR=$dest/dest sbindir=/sbin sysconfdir=/e runstatedir=/r \
+		    datadir=/share INSTALL=install "$dest/build-aux/sysconf" "$1"
+	}
+	sysconf install
+	cd "$dest/dest/e"
+	echo '# mine' >>default/preforkd
+	echo '# new' | tee -a "$dest/etc/preforkd.conf" \
+	    "$dest/etc/default/preforkd"
+	run sysconf install
+	[ "${lines[0]}" = "kept $dest/dest/e/default/preforkd, which is yours" ]
+	[ "${#lines[@]}" -eq 2 ]
+	[ "$(tail -n 1 preforkd.conf)" = '# new' ]
+	[ "$(tail -n 1 default/preforkd)" = '# mine' ]
+	[ "$(tail -n 1 default/preforkd.new)" = '# new' ]
+	[ ! -e preforkd.conf.new ]
+	echo 'service x' >preforkd.d/x.conf
+	run sysconf uninstall
+	[ "$output" = "kept $dest/dest/e/default/preforkd, which is yours" ]
+	run find "$dest/dest" ! -type d -printf '%P\n'
+	[ "${lines[*]}" = 'e/default/preforkd e/preforkd.d/x.conf' ] ||
+	    [ "${lines[*]}" = 'e/preforkd.d/x.conf e/default/preforkd' ]
 }
 
 @test "the tarball of make dist builds, checks and packs itself again" {

@@ -13,7 +13,7 @@ settings() {
 	workers-min 1 0 65537 -1 2^64 text 1k 0x10 +5 1.5
 	workers-spare 1 0 65537 -1 2^64 text 1k 0x10 +5 1.5
 	workers-max 9 0 65537 -1 2^64 text 1k 0x10 +5 1.5
-	workers-surge 9 65537 -1 2^64 text 1k 0x10 +5 1.5
+	workers-surge 9 65537 0 -1 2^64 text 1k 0x10 +5 1.5
 	max-connections-per-worker 1000 1000000000001 -1 2^64 text +5 1.5
 	workers-idle-time 1s 0 99ms 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	first-byte-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s

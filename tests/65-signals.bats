@@ -296,7 +296,7 @@ start_throttled() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
 	start -o 'workers-min 2' -o 'workers-max 2' -o 'drain-timeout 1s' \
-	    -l 127.0.0.1:0 abort
+	    -o 'user root' -l 127.0.0.1:0 abort
 	touch "$FAULT_FILE"
 	mapfile -t all < <(workers)
 	kill -9 "${all[@]}"

@@ -488,3 +488,22 @@ check_child() { ps -o pid=,args= --ppid "$M" |
 		wait_for no_members
 	done
 }
+
+@test "a SIGHUP during the start is acted on as soon as it serves" {
+	start_quietly -l 127.0.0.1:0 -o 'workers-spare 300' greet
+	wait_for eval '[ "$(ps -o pid= --ppid "$M" | wc -l)" -gt 3 ]'
+	kill -HUP "$M"
+	wait_for logged 'reloaded generation=2'
+	BASE_FDS=$(master_fds)
+}
+
+@test "a service with the default sizes can be added by a reload" {
+	greet_conf
+	start_conf
+	printf '%s\n' 'service other' 'listen 127.0.0.1:0' 'run echo' >> "$D/conf"
+	reload
+	answers "$(address_of other)" x
+	greet_conf
+	reload
+	wait_for has_listeners 1
+}

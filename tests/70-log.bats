@@ -324,3 +324,18 @@ read_pipe() {
 	[ -z "$(uniq -d "$D/came")" ]
 	[ "$(wc -l < "$D/went")" -ge "$(stormed ok)" ]
 }
+
+@test "R47 the path that a Unix client has bound cannot forge a line" {
+	start -l "unix:$D/socket" greet
+	python3 - "$D/socket" "$D/a client=999 first=\"x" <<-'END'
+	import socket, sys
+	s = socket.socket(socket.AF_UNIX)
+	s.bind(sys.argv[2])
+	s.connect(sys.argv[1])
+	s.sendall(b"x\n")
+	while s.recv(1000):
+	    pass
+	END
+	wait_for logged 'closed unix:[^ ]* client=1 service=greet '
+	[ "$(count_logged 'client=999 ')" -eq 0 ]
+}

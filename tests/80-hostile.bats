@@ -54,7 +54,7 @@ same_workers() {
 	start_fixed 4 -o 'log-connections no' greet
 	note_workers
 	abuse rst 500 "$ADDRESS" > "$D/rst" 3>&- &
-	storm -n 200 -c 2 -g
+	storm -n 200 -c 4 -g -T 2000
 	wait $!
 	cat "$D/rst" "$D/storm"
 	grep -q '^rst=500 failed=0' "$D/rst"

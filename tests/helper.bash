@@ -23,6 +23,7 @@ unset XDG_RUNTIME_DIR NOTIFY_SOCKET LISTEN_FDS LISTEN_PID
 setup() {
 	D=$BATS_TEST_TMPDIR
 	STATUS=$D/status
+	PIDFILE=$D/pid
 	LOG=$D/log
 	M=''
 	EXPECT_ALERT=no		# a test that provokes one says yes
@@ -71,6 +72,36 @@ start_quietly() {
 }
 
 started() { [ -s "$D/addresses" ] || gone "$M"; }
+
+# start_daemon ARG...: the same in the background, by its pid file $PIDFILE and
+# with its log in $LOG; what the command says is in $D/addresses and $D/err.
+start_daemon() {
+	daemon "$@" || {
+		cat "$D/err" >&2
+		return 1
+	}
+	M=$(< "$PIDFILE")
+	STARTED+=("$M")
+	mapfile -t ADDRESSES < "$D/addresses"
+	ADDRESS=${ADDRESSES[0]}
+	PORT=${ADDRESS##*:}
+	BASE_FDS=$(master_fds)
+}
+
+# daemon ARG...: the command alone, which ends by itself.
+daemon() {
+	"$PROGRAM" -1 -o "status-file $STATUS" -o "pidfile $PIDFILE" \
+	    -o "log file $LOG" "$@" > "$D/addresses" 2> "$D/err" \
+	    < /dev/null 3>&-
+}
+
+# stop_daemon [SIGNAL]: it is gone, with its pid file.
+stop_daemon() {
+	kill -"${1:-TERM}" "$M"
+	wait_for gone_or_zombie "$M"
+	[ ! -e "$PIDFILE" ]
+	M=''
+}
 
 # greet: a server of the greeting on a free port, with these settings.
 start_greet() { start -l 127.0.0.1:0 "$@" greet; }

@@ -6,12 +6,14 @@
  *	big	writes 1 MB, whatever the client sends
  *	slow	writes 1 MB in 100 pieces over about two seconds
  *	command	does what the client's line says: exit N, signal N, spin,
- *		hang, poke (flood the wake-up pipe), descriptors, signals
+ *		hang, poke (flood the wake-up pipe), descriptors, signals, root
+ *		(become that in every way there is)
  */
 
 #include <errno.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +142,31 @@ flood_pipe(void)
 }
 
 static void
+say_if(struct conn *c, int rv, const char *what)
+{
+	if (rv != -1)
+		conn_printf(c, "could %s\n", what);
+}
+
+/* Each is refused to whoever has come down for good. */
+static void
+become_root(struct conn *c)
+{
+	const gid_t zero = 0;
+
+	say_if(c, setgroups(1, &zero), "setgroups");
+	say_if(c, setgid(0), "setgid");
+	say_if(c, setresgid((gid_t)-1, 0, (gid_t)-1), "setresgid");
+	say_if(c, setuid(0), "setuid");
+	say_if(c, seteuid(0), "seteuid");
+	say_if(c, setresuid((uid_t)-1, (uid_t)-1, 0), "setresuid");
+	say_if(c, chroot("/"), "chroot");
+	say_if(c, kill(getppid(), 0), "kill the master");
+	conn_printf(c, "uid %d euid %d gid %d\n", (int)getuid(),
+	    (int)geteuid(), (int)getgid());
+}
+
+static void
 obey(struct conn *c, const char *line)
 {
 	if (strncmp(line, "exit ", 5) == 0)
@@ -154,6 +181,8 @@ obey(struct conn *c, const char *line)
 		pause_for(60000);
 	if (strcmp(line, "poke") == 0)
 		flood_pipe();
+	if (strcmp(line, "root") == 0)
+		become_root(c);
 	if (strcmp(line, "signals") == 0)
 		say_signals(c);
 	if (strcmp(line, "descriptors") == 0)

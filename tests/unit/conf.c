@@ -16,6 +16,8 @@
 
 #define SERVICE	"service a\nlisten :80\nrun greet\n"
 #define RANGE	": must be 1 to 65536"
+#define LOG	": must be stderr, syslog [FACILITY] or file PATH: a "	\
+    "facility of syslog(3), an absolute path"
 
 static int failures;
 static char dir[64];
@@ -86,6 +88,27 @@ static const struct {
 	    "chargen, daytime, time" },
 	{ "status-file run/x", "f:1: status-file run/x: must be an absolute "
 	    "path" },
+	/* where the log goes */
+	{ "log file /x\n" SERVICE, NULL },
+	{ "log syslog\n" SERVICE, NULL },
+	{ "log syslog local7\n" SERVICE, NULL },
+	{ "log stderr\n" SERVICE, NULL },
+	{ "log", "f:1: log \"\"" LOG },
+	{ "log \"\"", "f:1: log \"\"" LOG },
+	{ "log file", "f:1: log file" LOG },
+	{ "log file x", "f:1: log x" LOG },
+	{ "log file \"\"", "f:1: log \"\"" LOG },
+	{ "log /x", "f:1: log /x" LOG },
+	{ "log stderr x", "f:1: log x" LOG },
+	{ "log syslog local8", "f:1: log local8" LOG },
+	{ "log syslog Daemon", "f:1: log Daemon" LOG },
+	{ "log syslog kern", "f:1: log kern" LOG },
+	{ "log file /a b", "f:1: log: b is too much: must be one value, in "
+	    "double quotes if it has blanks" },
+	{ "log stderr\nlog stderr", "f:2: log: must be there once; the first "
+	    "is at f:1" },
+	{ SERVICE "log stderr", "f:4: log: must come before the first service "
+	    "line" },
 	/* sections */
 	{ "service", "f:1: service \"\": must be 1 to 31 of A-Z a-z 0-9 . _ "
 	    "-" },
@@ -119,9 +142,16 @@ static const struct {
 	{ "workers-max 32769\n" SERVICE, "f:1: service a: workers-max and "
 	    "workers-surge of all services so far make 65538: must be at most "
 	    "65536" },
-	{ "workers-surge 0\nworkers-max 40000\n" SERVICE "service b\nlisten "
+	{ "workers-surge 2\nworkers-max 40000\n" SERVICE "service b\nlisten "
 	    ":81\nrun echo", "f:2: service b: workers-max and workers-surge "
-	    "of all services so far make 80000: must be at most 65536" },
+	    "of all services so far make 80004: must be at most 65536" },
+	{ "workers-surge 1\n" SERVICE, "f:1: service a: workers-surge 1: must "
+	    "be at least its number of listening sockets, 2, or a reload had "
+	    "no room" },
+	{ SERVICE "service b\nlisten 127.0.0.1:80\nrun echo", "f:5: listen "
+	    "127.0.0.1:80: must be there once; service a has :80" },
+	{ SERVICE "service b\nlisten [::1]:80\nrun echo", "f:5: listen "
+	    "[::1]:80: must be there once; service a has :80" },
 	/* addresses */
 	{ SERVICE "listen 0.0.0.0:80", "f:4: listen 0.0.0.0:80: must be there "
 	    "once; service a has :80" },
@@ -214,7 +244,7 @@ test_case(size_t i)
 static void
 test_every_setting(void)
 {
-	static const char *const bad[] = { "", "\"\"", "-1", "99999999999999",
+	static const char *const bad[] = { "", "\"\"", "-1", "99999999999999999999",
 	    "18446744073709551616", "0x10", "nonsense//", "1 2 3 4 5", "%s%n",
 	    "\"", "\r", "1\r", "\\", "#", "\xff", "mode=0600" };
 	char line[128];
@@ -326,7 +356,7 @@ test_limits(void)
 	size_t n = 0;
 	int i;
 
-	n = strlcpy(many, "workers-max 1\nworkers-surge 0\nrun echo\n",
+	n = strlcpy(many, "workers-max 1\nworkers-surge 1\nrun echo\n",
 	    sizeof(many));
 	for (i = 1; i <= CONF_SERVICES_MAX + 1; i++)
 		n += (size_t)snprintf(many + n, sizeof(many) - n,
@@ -390,18 +420,20 @@ static void
 test_dump_text(void)
 {
 	struct conf *conf = text("status-file /s\nservice a\nlisten "
-	    "unix:/x mode=600 owner=root\nrun echo\nworkers-idle-time 90\n");
+	    "unix:/x mode=600 owner=root\nrun echo\nworkers-idle-time 90\n"
+	    "user 7:8,9\nrlimit-data 64m\n");
 	char *s = conf == NULL ? strdup("") : dump(conf);
 
 	check("the dump in full", strcmp(s, "status-file /s\n"
-	    "log-level info\n\nservice a\n"
+	    "dumpable no\nlog syslog daemon\nlog-level info\n\nservice a\n"
 	    "\tlisten unix:/x mode=0600 owner=0\n\trun echo\n"
 	    "\tbacklog 4096\n\tworkers-min 1\n\tworkers-spare 8\n"
 	    "\tworkers-max 512\n\tworkers-surge 512\n"
 	    "\tworkers-idle-time 90s\n\tmax-connections-per-worker 0\n"
 	    "\tfirst-byte-timeout 0\n\tidle-timeout 0\n"
 	    "\tconnection-timeout 0\n\tdrain-timeout 30s\n"
-	    "\tlog-connections no\n") == 0);
+	    "\tlog-connections no\n\tuser 7:8,9\n\tnew-privileges no\n"
+	    "\trlimit-data 67108864\n") == 0);
 	free(s);
 	conf_free(conf);
 }
@@ -460,6 +492,13 @@ test_reload(void)
 	    "restart") == 0);
 	check("the same status file is fine", reloadable("status-file /x\n"
 	    SERVICE, "status-file \"/x\"\n" SERVICE));
+	check("not the log", !reloadable("log file /x\n" SERVICE,
+	    "log file /y\n" SERVICE) && strcmp(error, "log: a new value "
+	    "needs a restart") == 0);
+	check("not its facility", !reloadable(SERVICE, "log syslog user\n"
+	    SERVICE));
+	check("the same log is fine", reloadable("log syslog\n" SERVICE,
+	    "log syslog daemon\n" SERVICE));
 	check("not the mode of a socket", !reloadable(SERVICE
 	    "listen unix:/x\n", SERVICE "listen unix:/x mode=0600\n") &&
 	    strcmp(error, "listen unix:/x: a new mode or owner needs a "
@@ -627,6 +666,8 @@ test_overrides(void)
 	    conf->log_level == LOG_LEVEL_DEBUG && s->workers_max == 7 &&
 	    TAILQ_NEXT(s, entry)->workers_max == 7);
 	conf_free(conf);
+	check("-o with a log of two words", override_fails(path, "log file x",
+	    "-o: log x" LOG));
 	check("-o with a bad value", override_fails(path, "backlog 0",
 	    "-o: backlog 0: must be 1 to 65535"));
 	check("-o with a bad keyword", override_fails(path, "backlg 1",
@@ -687,6 +728,8 @@ test_command(void)
 	    strcmp(s->name, "echo") == 0 && strcmp(s->run->name, "echo") == 0);
 	check("in the foreground connections are logged", s != NULL &&
 	    s->log_connections == CONF_CONNECTIONS_BOTH);
+	check("and the log is standard error", conf != NULL &&
+	    conf->log.kind == CONF_LOG_STDERR);
 	conf_free(conf);
 	source.service = "gret";
 	check("an unknown service", conf_load(&source, error) == NULL &&
@@ -759,8 +802,12 @@ main(void)
 	test_dump("words that need quotes", "status-file \"/a \\\"b\\\" "
 	    "\\\\c # d\"\nservice a\nlisten \"unix:/x y\" owner=1:2 "
 	    "mode=0600\nlisten unix:/back\\slash\nrun echo\n");
+	test_dump("a log file that needs quotes", "log file \"/a \\\"b\\\" "
+	    "# c\"\n" SERVICE);
+	test_dump("a facility", "log syslog local3\n" SERVICE);
+	test_dump("standard error", "log stderr\n" SERVICE);
 	test_dump("odd values", "log-level debug\nlog-connections end\n"
-	    "idle-timeout 1001ms\ndrain-timeout 119\nworkers-surge 0\n"
+	    "idle-timeout 1001ms\ndrain-timeout 119\nworkers-surge 2\n"
 	    SERVICE "service b\nlisten [::1]:0\nrun time\n");
 	test_dump_text();
 	test_words();

@@ -39,6 +39,7 @@ struct run {			/* a logger, and what it writes to */
 	int	err;		/* the same, for writing */
 };
 
+static const struct conf_log standard_error = { .kind = CONF_LOG_STDERR };
 static int failures;
 static regex_t grammar;
 static struct commons *commons;
@@ -74,7 +75,7 @@ start(struct run *r, int out, int err)
 	must(logger_pipe(fds) == 0, "logger_pipe");
 	saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
 	dup2(err, STDERR_FILENO);
-	r->pid = logger_start(fds[0], commons);
+	r->pid = logger_start(fds[0], &standard_error, commons);
 	must(r->pid != -1, "logger_start");
 	dup2(saved, STDERR_FILENO);
 	close(saved);
@@ -439,6 +440,41 @@ test_orphan(void)
 	close(fds[0]);
 }
 
+/* What preforkctl waits for after SIGUSR1. */
+static void
+test_reopen(void)
+{
+	char dir[] = "/tmp/preforkd-logger.XXXXXX", path[64], old[64];
+	struct conf_log conf = { .kind = CONF_LOG_FILE, .path = path };
+	uint32_t done, failed;
+	int fds[2];
+	pid_t pid;
+
+	must(mkdtemp(dir) != NULL, "mkdtemp");
+	snprintf(path, sizeof(path), "%s/log", dir);
+	snprintf(old, sizeof(old), "%s/old", dir);
+	must(logger_pipe(fds) == 0, "logger_pipe");
+	pid = logger_start(fds[0], &conf, commons);
+	WAIT_FOR(access(path, F_OK) == 0);
+	done = commons->log_reopened;
+	failed = commons->log_reopen_failed;
+	must(rename(path, old) == 0, "rename");
+	kill(pid, SIGUSR1);
+	WAIT_FOR(commons->log_reopened != done);
+	check("a file reopened is counted", access(path, F_OK) == 0 &&
+	    commons->log_reopened == done + 1, "it is not");
+	must(unlink(path) == 0 && mkdir(path, 0700) == 0, "mkdir");
+	kill(pid, SIGUSR1);
+	WAIT_FOR(commons->log_reopen_failed != failed);
+	check("... and one that cannot be", commons->log_reopened == done +
+	    1 && commons->log_reopen_failed == failed + 1, "it is not");
+	close(fds[0]);
+	close(fds[1]);
+	waitpid(pid, NULL, 0);
+	must(rmdir(path) == 0 && unlink(old) == 0 && rmdir(dir) == 0,
+	    "rmdir");
+}
+
 static int
 descriptors(pid_t pid)
 {
@@ -539,6 +575,8 @@ main(void)
 	must(commons != MAP_FAILED && text != NULL, "memory");
 	must(regcomp(&grammar, GRAMMAR, REG_EXTENDED | REG_NOSUB) == 0,
 	    "regcomp");
+	/* Before another descriptor has its number. */
+	must(dup2(open("/dev/null", O_RDWR), FD_NULL) != -1, "dup2");
 	window_begin(&window);
 	test_plain();
 	test_prompt();
@@ -550,6 +588,7 @@ main(void)
 	test_stalled();
 	test_orphan();
 	test_quiet();
+	test_reopen();
 	window_end(&window);
 	regfree(&grammar);
 	free(text);

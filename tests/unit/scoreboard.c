@@ -505,7 +505,7 @@ static void
 test_names(void)
 {
 	CHECK(strcmp(slot_state_name(SLOT_DRAINING), "draining") == 0);
-	CHECK(strcmp(slot_state_name(SLOT_DRAINING + 1), "?") == 0);
+	CHECK(strcmp(slot_state_name(SLOT_LEAVING + 1), "?") == 0);
 	CHECK(strcmp(slot_state_name(UINT32_MAX), "?") == 0);
 	CHECK(strcmp(master_state_name(MASTER_STOPPED), "stopped") == 0);
 	CHECK(strcmp(master_state_name(MASTER_STOPPED + 1), "?") == 0);
