@@ -596,7 +596,7 @@ elsewhere() {
 	elsewhere 'mount -o remount,bind,ro /'
 	serves
 	stop_daemon
-	! grep -E '\] (alert|error)' "$LOG"
+	not grep -E '\] (alert|error)' "$LOG"
 	LOG=$D/log
 }
 
