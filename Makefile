@@ -115,8 +115,9 @@ config.flags: ;
 
 sources := $(patsubst $(srcdir)/%.c,%,\
     $(wildcard $(srcdir)/src/*.c $(srcdir)/src/service/*.c))
-# All but the two with a main().
-common := $(addsuffix .o,$(filter-out src/main src/preforkctl,$(sources)))
+# preforkctl's own; and what it has in common with preforkd and the tests.
+ctl := $(addprefix src/,preforkctl.o control.o show.o)
+common := $(filter-out src/main.o $(ctl),$(addsuffix .o,$(sources)))
 
 compile = @mkdir -p $(@D)$(newline)$(CC) $(cppflags) $(cflags) -MMD -MP
 link = $(CC) $(ldflags) -o $@ $^ $(libs)
@@ -132,7 +133,7 @@ src/%.o: $(srcdir)/src/%.c config.mk config.flags
 src/preforkd: src/main.o $(common)
 	$(link)
 
-src/preforkctl: src/preforkctl.o $(common)
+src/preforkctl: $(ctl) $(common)
 	$(link)
 
 ### Programs for the tests

@@ -275,7 +275,6 @@ create_scoreboard(struct master *m, const struct conf *conf)
 	if (path == NULL)
 		log_notice("no directory for the status, kept in memory: "
 		    "preforkctl cannot see this server");
-	status_start(m);
 	return path;
 }
 

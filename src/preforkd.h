@@ -14,6 +14,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -114,6 +115,14 @@ bool	 parse_duration(const char *text, int64_t min, int64_t max,
 char	*parse_duration_text(int64_t ms, char *buf, size_t size);
 /* Write a word so that it is read as the same word, quoted if need be. */
 void	 parse_put(FILE *, const char *word);
+
+/* error.c: what went wrong, for a caller */
+
+#define CONF_ERROR_MAX	1024
+
+/* Write one line into error; returns -1. */
+__attribute__((__format__(printf, 2, 3)))
+int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
@@ -547,7 +556,6 @@ struct status_death {
 
 enum reload_outcome {
 	RELOAD_NONE,
-	RELOAD_RUNNING,
 	RELOAD_DONE,
 	RELOAD_FAILED
 };
@@ -566,9 +574,11 @@ struct status {
 	int64_t		 started;	/* and ... */
 	int64_t		 started_at;	/* ... in seconds since the epoch */
 	int64_t		 updated;
-	uint32_t	 reload;	/* enum reload_outcome */
-	uint32_t	 reloads;	/* come to an end */
-	int64_t		 reload_at;	/* seconds since the epoch */
+	uint32_t	 reload;	/* enum reload_outcome of the last */
+	uint32_t	 reloads;	/* have ended so far */
+	uint32_t	 reloads_begun;	/* more than ended: one runs */
+	uint32_t	 reloaded;	/* the last one of them to succeed */
+	int64_t		 reload_at;	/* its begin or end, since the epoch */
 	char		 reload_why[256];
 	char		 product[32];	/* version of preforkd */
 	uint64_t	 forks;
@@ -589,21 +599,6 @@ struct scoreboard {
 	int		 lock;		/* descriptor that holds it, or -1 */
 };
 
-/* A slot in plain numbers, for whoever reads it. */
-struct slot_copy {
-	bool		 stable;	/* belong together; else each ... */
-	uint32_t	 state;		/* ... alone is true */
-	uint32_t	 epoch, generation;
-	int32_t		 pid;
-	uint16_t	 service, listener;
-	int64_t		 born, since;
-	uint64_t	 accepted, served;
-	uint64_t	 bytes_in, bytes_out;
-	uint64_t	 client;
-	uint64_t	 peer[2];
-	uint32_t	 peer_port, peer_family;
-};
-
 /*
  * Create the objects for nslots workers: PATH, PATH.slots and PATH.counter,
  * renaming earlier ones to .last; or in memory when path is NULL.  Creates
@@ -615,8 +610,6 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
-/* Whether the file is in memory alone (tmpfs); warn when it is not. */
-bool	 scoreboard_volatile(const char *path);
 /* In a new worker: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
@@ -630,32 +623,91 @@ void	 scoreboard_end(struct scoreboard *);
  */
 void	 slot_begin(struct slot *);
 void	 slot_end(struct slot *);
-/*
- * Copy a slot, trying three times; false when it was being changed each time.
- * Nothing in the copy is checked: it is what a worker wrote.
- */
-bool	 slot_read(const struct slot *, struct slot_copy *);
 /* The number of bytes of the slots object. */
 size_t	 scoreboard_slots_size(int nslots);
 
 /* snapshot.c: the scoreboard's files, copied and checked, for preforkctl */
 
+struct snapshot_file {
+	char		 name[PATH_MAX];
+	int		 fd;		/* or -1 */
+	off_t		 size;
+};
+
 struct snapshot {
-	bool		 alive;		/* a master holds the lock */
+	struct snapshot_file file[2];	/* PATH and PATH.slots */
+	uid_t		 owner;		/* of PATH */
+	bool		 alive;		/* its lock is held, by ... */
+	pid_t		 holder;	/* ... this process; 0: unknown */
 	uint64_t	 log_dropped;
-	uint32_t	 nslots;
-	struct slot_copy *slot;		/* of nslots */
+	uint32_t	 log_reopened, log_reopen_failed;
 	struct status	 status;
+	uint32_t	 nslots;	/* once they have been read */
+	struct slot	*slot;		/* seq is odd: not stable */
+};
+
+/* Which files to read.  Returns 0, or -1 when the name is too long. */
+int	 snapshot_init(struct snapshot *, const char *path);
+/*
+ * Read all but the slots; again, the same files, whatever has taken their
+ * names meanwhile.  Whatever they hold: text ends within its array, pids are 0
+ * or possible, times are not negative, and rows and sizes are in range.
+ * Returns 0, or -1 with a line in error that names the file.
+ */
+int	 snapshot_read(struct snapshot *, char error[CONF_ERROR_MAX]);
+/*
+ * Then the slots.  One that was being changed each time is not stable: its
+ * words do not belong together, but each alone is true.
+ */
+int	 snapshot_read_slots(struct snapshot *, char error[CONF_ERROR_MAX]);
+void	 snapshot_free(struct snapshot *);
+
+/* holder.c: who holds the lock of a file, without taking it */
+
+/* The process with flock(2) on it; 0: one that is not shown; -1: none seen. */
+pid_t	 holder_of(int fd);
+/*
+ * Whether the file at path holds this pid and is locked by this process, and
+ * is root's or ours.  Returns 0, or -1 with a line in error.
+ */
+int	 holder_check_pid_file(const char *path, pid_t,
+	    char error[CONF_ERROR_MAX]);
+
+/* preforkctl.c: the administrator's tool; show.c and control.c are its own */
+
+/* preforkctl(8) documents them. */
+enum {
+	CTL_OK = 0,		/* serving; done */
+	CTL_BAD,		/* serving, but not well; not done */
+	CTL_DOWN,		/* no master */
+	CTL_UNKNOWN		/* cannot tell */
+};
+
+struct server {
+	struct snapshot	 now;
+	const char	*pid_file;	/* -p, or NULL */
+	int		 timeout;	/* s; 0: none */
 };
 
 /*
- * Read PATH and PATH.slots.  Whatever they hold: text ends within its array,
- * pids are 0 or possible, times are not negative, and rows and sizes are in
- * range.  Returns 0, or -1 with a line in error that names the file.
+ * Whether the lock, the pid file and the status file name one process, and,
+ * to signal it, whether that is beyond doubt.  Returns 0, or -1 with a line
+ * in error.
  */
-int	 snapshot_read(struct snapshot *, const char *path,
+int	 server_identify(const struct server *, bool to_signal,
 	    char error[CONF_ERROR_MAX]);
-void	 snapshot_free(struct snapshot *);
+
+/* show.c: print a snapshot; each returns the exit code */
+
+int	 show_status(struct server *);
+int	 show_workers(struct server *);
+int	 show_deaths(struct server *);
+
+/* control.c: a signal and its outcome; each returns the exit code */
+
+int	 control_reload(struct server *);
+int	 control_reopen(struct server *);
+int	 control_stop(struct server *);
 
 /* pool.c: policy, a pure function */
 
@@ -958,7 +1010,6 @@ void	 look_next(struct master *);
 
 /* status.c: what the master shows */
 
-void	 status_start(struct master *);
 /* Rows for a service, by name, and for a listener; -1 when there is none. */
 int	 status_service_row(struct master *, const char *name);
 int	 status_listener_row(struct master *, const char *name, int service);
@@ -970,7 +1021,9 @@ void	 status_record_death(struct master *, const struct status_death *,
 /* A dead worker's counts join its service's totals; its slot is free. */
 void	 status_inherit(struct master *, struct slot *, int service_row,
 	    uint32_t epoch);
-void	 status_reload(struct master *, enum reload_outcome, const char *why);
+void	 status_reload_begun(struct master *);
+void	 status_reload_ended(struct master *, enum reload_outcome,
+	    const char *why);
 /* All the rest, once a pass. */
 void	 status_publish(struct master *);
 

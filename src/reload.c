@@ -44,7 +44,7 @@ static void
 refuse(struct master *m, const char *why)
 {
 	log_errorx("reload failed, everything stays as it was: %s", why);
-	status_reload(m, RELOAD_FAILED, why);
+	status_reload_ended(m, RELOAD_FAILED, why);
 	end_check(&m->reload);
 }
 
@@ -79,7 +79,7 @@ reload_begin(struct master *m)
 	int fds[2];
 
 	log_notice("reloading");
-	status_reload(m, RELOAD_RUNNING, "");
+	status_reload_begun(m);
 	if (pipe2(fds, O_CLOEXEC) == -1) {
 		refuse(m, strerror(errno));
 		return;
@@ -481,7 +481,7 @@ reload_commit(struct master *m)
 			log_warn("listen %s", p->listener->name);
 	log_set_level((enum log_level)newest->conf->log_level);
 	m->reload.state = RELOAD_IDLE;
-	status_reload(m, RELOAD_DONE, "");
+	status_reload_ended(m, RELOAD_DONE, "");
 	log_notice("reloaded generation=%u", newest->number);
 }
 

@@ -4,7 +4,7 @@
  * The master creates three objects before its first fork: `status', which it
  * alone writes, `slots', which all workers write, and the counter of clients.
  * A call leaves either all of them or nothing.  Nothing here waits for what
- * another process writes: readers try three times (RULES R3, R4).
+ * another process writes (RULES R3, R4).
  *
  * Of two starts on one path one wins: a master holds flock(2) on its status
  * file from before that file gets its name, an existing file is replaced only
@@ -18,16 +18,11 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#ifdef __linux__
-#include <sys/vfs.h>
-#include <linux/magic.h>
-#endif
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -36,7 +31,6 @@
 #include "preforkd.h"
 
 #define LOCK_TRIES	100	/* 10 ms apart: preforkctl may look meanwhile */
-#define READ_TRIES	3
 
 enum { STATUS, SLOTS, COUNTER, NOBJECTS };
 
@@ -54,28 +48,16 @@ struct object {
 
 enum outcome { FAILED = -1, DONE, AGAIN };
 
-__attribute__((__format__(printf, 2, 3)))
-static int
-say(char *error, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(error, CONF_ERROR_MAX, fmt, ap);
-	va_end(ap);
-	return -1;
-}
-
 static int
 refuse(char *error, const char *name, const char *why)
 {
-	return say(error, "status-file %s: %s", name, why);
+	return error_say(error, "status-file %s: %s", name, why);
 }
 
 static int
 fail(char *error, const char *name, const char *call)
 {
-	return say(error, "status-file %s: %s: %s",
+	return error_say(error, "status-file %s: %s: %s",
 	    name[0] != '\0' ? name : "in memory", call, strerror(errno));
 }
 
@@ -248,7 +230,8 @@ say_in_use(int fd, const char *name, char *error)
 	ssize_t n = pread(fd, &pid, sizeof(pid), offsetof(struct status, pid));
 
 	if (n == (ssize_t)sizeof(pid) && pid > 1)
-		say(error, "status-file %s: in use by preforkd %d", name, pid);
+		error_say(error, "status-file %s: in use by preforkd %d", name,
+		    pid);
 	else
 		refuse(error, name, "in use");
 }
@@ -478,21 +461,6 @@ scoreboard_confine(struct scoreboard *b)
 	return 0;
 }
 
-bool
-scoreboard_volatile(const char *path)
-{
-#ifdef __linux__
-	struct statfs fs;
-
-	if (statfs(path, &fs) == -1)
-		return false;
-	return fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
-#else
-	(void)path;
-	return true;		/* cannot tell: nothing to warn of */
-#endif
-}
-
 /*
  * The writer's half of a sequence lock.  The release fence after the odd
  * store keeps the data's relaxed stores behind it; the release store of the
@@ -539,51 +507,6 @@ void
 slot_end(struct slot *slot)
 {
 	seq_end(&slot->seq);
-}
-
-#define COPY(field) \
-	to->field = atomic_load_explicit(&from->field, memory_order_relaxed)
-
-static void
-slot_copy_words(const struct slot *from, struct slot_copy *to)
-{
-	COPY(state);
-	COPY(epoch);
-	COPY(generation);
-	COPY(pid);
-	COPY(service);
-	COPY(listener);
-	COPY(born);
-	COPY(since);
-	COPY(accepted);
-	COPY(served);
-	COPY(bytes_in);
-	COPY(bytes_out);
-	COPY(client);
-	COPY(peer[0]);
-	COPY(peer[1]);
-	COPY(peer_port);
-	COPY(peer_family);
-}
-
-#undef COPY
-
-bool
-slot_read(const struct slot *from, struct slot_copy *to)
-{
-	uint32_t after, before;
-	int i;
-
-	for (i = 0; i < READ_TRIES; i++) {
-		before = atomic_load_explicit(&from->seq, memory_order_acquire);
-		slot_copy_words(from, to);
-		atomic_thread_fence(memory_order_acquire);
-		after = atomic_load_explicit(&from->seq, memory_order_relaxed);
-		to->stable = before == after && before % 2 == 0;
-		if (to->stable)
-			return true;
-	}
-	return false;
 }
 
 const char *

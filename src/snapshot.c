@@ -7,8 +7,10 @@
  * its range (RULES R5).  It never waits for a writer; what keeps changing
  * under three tries is called unstable (R4).
  *
- * Whether a master lives is asked of its lock.  Only when there is none is
- * the lock taken, shared and for an instant; a start waits for longer.
+ * Whether a master lives is asked of its lock, which is looked up and not
+ * tried.  Only when none is shown and the master did not end in order (it was
+ * killed, or belongs to another pid namespace) is the lock taken, shared and
+ * for an instant; a start waits for longer.
  */
 
 #include <sys/types.h>
@@ -17,9 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,78 +27,58 @@
 #include "preforkd.h"
 
 #define READ_TRIES	3		/* RULES R4 */
+#define SLOTS_BLOCK	64		/* read at once */
 #define PID_LIMIT	4194304		/* PID_MAX_LIMIT of Linux */
 #define TIME_LIMIT	253402300799	/* the end of the year 9999 */
 
-/* One of the files, and where to say what is wrong with it. */
-struct file {
-	const char	*name;
-	int		 fd;
-	off_t		 size;
-	char		*error;
-};
+enum { STATUS, SLOTS };
 
-/* An object in it, and the sequence number of that. */
+/* Where an object is, and its sequence number. */
 struct place {
 	size_t	offset, size, seq;
 };
 
-__attribute__((__format__(printf, 2, 3)))
 static int
-wrong(const struct file *f, const char *fmt, ...)
-{
-	va_list ap;
-	int n;
-
-	n = snprintf(f->error, CONF_ERROR_MAX, "%s: ", f->name);
-	if (n < 0 || n >= CONF_ERROR_MAX)
-		return -1;
-	va_start(ap, fmt);
-	vsnprintf(f->error + n, (size_t)(CONF_ERROR_MAX - n), fmt, ap);
-	va_end(ap);
-	return -1;
-}
-
-static int
-file_open(struct file *f)
+file_open(struct snapshot_file *f, uid_t *owner, char *error)
 {
 	struct stat st;
 
+	if (f->fd != -1)
+		return 0;
 	f->fd = open(f->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (f->fd == -1)
-		return wrong(f, "%s", strerror(errno));
+		return error_say(error, "%s: %s", f->name, strerror(errno));
 	if (fstat(f->fd, &st) == -1)
-		return wrong(f, "fstat: %s", strerror(errno));
+		return error_say(error, "%s: fstat: %s", f->name,
+		    strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return wrong(f, "not a regular file");
+		return error_say(error, "%s: not a regular file", f->name);
 	f->size = st.st_size;
+	*owner = st.st_uid;
 	return 0;
 }
 
 static int
-file_read(const struct file *f, void *buf, size_t size, size_t offset)
+file_read(const struct snapshot_file *f, void *buf, size_t size,
+    size_t offset, char *error)
 {
-	char *p = buf;
-	size_t done = 0;
 	ssize_t n;
 
-	while (done < size) {
-		n = pread(f->fd, p + done, size - done, (off_t)(offset + done));
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n == -1)
-			return wrong(f, "pread: %s", strerror(errno));
-		if (n == 0)
-			return wrong(f, "truncated at %zu bytes",
-			    offset + done);
-		done += (size_t)n;
-	}
+	do
+		n = pread(f->fd, buf, size, (off_t)offset);
+	while (n == -1 && errno == EINTR);
+	if (n == -1)
+		return error_say(error, "%s: pread: %s", f->name,
+		    strerror(errno));
+	if ((size_t)n < size)	/* regular files are never read in pieces */
+		return error_say(error, "%s: truncated at %zu bytes", f->name,
+		    offset + (size_t)n);
 	return 0;
 }
 
 /* Both files begin with magic, version, and a word of their own. */
 static int
-check_header(const struct file *f, uint32_t *word)
+check_header(const struct snapshot_file *f, uint32_t *word, char *error)
 {
 	struct {
 		uint64_t	magic;
@@ -107,33 +87,36 @@ check_header(const struct file *f, uint32_t *word)
 
 	_Static_assert(offsetof(struct status, size) == 12 &&
 	    offsetof(struct commons, nslots) == 12, "not the same header");
-	if (file_read(f, &h, sizeof(h), 0) == -1)
+	if (file_read(f, &h, sizeof(h), 0, error) == -1)
 		return -1;
 	if (h.magic != SCOREBOARD_MAGIC)
-		return wrong(f, "not a status file of preforkd");
+		return error_say(error, "%s: not a status file of preforkd",
+		    f->name);
 	if (h.version != SCOREBOARD_VERSION)
-		return wrong(f, "layout version %u, this preforkctl reads %d",
-		    h.version, SCOREBOARD_VERSION);
+		return error_say(error, "%s: layout version %u, this "
+		    "preforkctl reads %d", f->name, h.version,
+		    SCOREBOARD_VERSION);
 	*word = h.word;
 	return 0;
 }
 
 static int
-check_size(const struct file *f, size_t size)
+check_size(const struct snapshot_file *f, size_t size, char *error)
 {
 	if ((uintmax_t)f->size == size)
 		return 0;
-	return wrong(f, "%s: %jd bytes instead of %zu",
+	return error_say(error, "%s: %s: %jd bytes instead of %zu", f->name,
 	    (uintmax_t)f->size < size ? "truncated" : "too long",
 	    (intmax_t)f->size, size);
 }
 
 /*
- * Read an object with a sequence number, which is stable when the number is
- * even and the same before and after.  Returns 1, 0 for unstable, or -1.
+ * Read an object, which is stable when its sequence number is even and the
+ * same before and after.  Returns 1, 0 for unstable, or -1.
  */
 static int
-read_stable(const struct file *f, void *buf, struct place at)
+read_stable(const struct snapshot_file *f, void *buf, struct place at,
+    char *error)
 {
 	uint32_t after, before;
 	int i;
@@ -141,9 +124,10 @@ read_stable(const struct file *f, void *buf, struct place at)
 	for (i = 0; i < READ_TRIES; i++) {
 		if (i > 0)
 			sched_yield();	/* to a writer that was interrupted */
-		if (file_read(f, &before, sizeof(before), at.seq) == -1 ||
-		    file_read(f, buf, at.size, at.offset) == -1 ||
-		    file_read(f, &after, sizeof(after), at.seq) == -1)
+		if (file_read(f, &before, sizeof(before), at.seq,
+		    error) == -1 ||
+		    file_read(f, buf, at.size, at.offset, error) == -1 ||
+		    file_read(f, &after, sizeof(after), at.seq, error) == -1)
 			return -1;
 		if (before == after && before % 2 == 0)
 			return 1;
@@ -200,7 +184,7 @@ clamp_status(struct status *s)
 
 /* A slot with a service that cannot be is not stable, but its words stay. */
 static void
-clamp_slot(struct slot_copy *c)
+clamp_slot(struct slot *c)
 {
 	c->pid = sane_pid(c->pid);
 	c->born = not_negative(c->born);
@@ -208,166 +192,168 @@ clamp_slot(struct slot_copy *c)
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
 	if (c->state > SLOT_LEAVING || c->service >= CONF_SERVICES_MAX)
-		c->stable = false;
+		c->seq = 1;
 }
 
 static int
-load_status(const struct file *f, struct status *s)
+load_status(const struct snapshot_file *f, struct status *s, char *error)
 {
 	const struct place whole = {
 		0, sizeof(*s), offsetof(struct status, seq)
 	};
-	uint32_t size;
+	uint32_t size = 0;
 	int stable;
 
-	if (check_header(f, &size) == -1)
+	if (check_header(f, &size, error) == -1)
 		return -1;
 	if (size != sizeof(*s))
-		return wrong(f, "says it has %u bytes, this preforkctl reads "
-		    "%zu", size, sizeof(*s));
-	if (check_size(f, sizeof(*s)) == -1)
+		return error_say(error, "%s: says it has %u bytes, this "
+		    "preforkctl reads %zu", f->name, size, sizeof(*s));
+	if (check_size(f, sizeof(*s), error) == -1 ||
+	    (stable = read_stable(f, s, whole, error)) == -1)
 		return -1;
-	stable = read_stable(f, s, whole);
 	if (stable == 0)
-		return wrong(f, "unstable: it is being changed all the time, "
-		    "or its master was stopped half-way");
-	if (stable == -1)
-		return -1;
+		return error_say(error, "%s: unstable: it is being changed "
+		    "all the time, or its master was stopped half-way",
+		    f->name);
 	if (s->nslots < 1 || s->nslots > CONF_SLOTS_MAX)
-		return wrong(f, "%u slots, not from 1 to %d", s->nslots,
-		    CONF_SLOTS_MAX);
+		return error_say(error, "%s: %u slots, not from 1 to %d",
+		    f->name, s->nslots, CONF_SLOTS_MAX);
 	clamp_status(s);
 	return 0;
 }
 
+/* No holder is shown: is there none? */
 static int
-ask_alive(const struct file *f, bool *alive)
+try_lock(struct snapshot *s, char *error)
 {
-	*alive = false;
+	const struct snapshot_file *f = &s->file[STATUS];
+
+	if (s->status.state == MASTER_STOPPED)
+		return 0;
 	if (flock(f->fd, LOCK_SH | LOCK_NB) == 0) {
 		flock(f->fd, LOCK_UN);
 		return 0;
 	}
 	if (errno != EWOULDBLOCK)
-		return wrong(f, "flock: %s", strerror(errno));
-	*alive = true;
+		return error_say(error, "%s: flock: %s", f->name,
+		    strerror(errno));
+	s->alive = true;
+	s->holder = 0;
 	return 0;
 }
 
 static int
-read_slot(const struct file *f, struct slot *slot, uint32_t number)
+load_commons(struct snapshot *s, char *error)
 {
-	struct place at;
+	const struct snapshot_file *f = &s->file[SLOTS];
+	uint32_t nslots = 0;
+	struct commons c;
 
-	at.offset = offsetof(struct commons, slot) + number * sizeof(*slot);
-	at.size = sizeof(*slot);
-	at.seq = at.offset + offsetof(struct slot, seq);
-	return read_stable(f, slot, at);
-}
-
-/*
- * Three images of all slots: a slot whose number is the same in the first and
- * the last is as the middle one has it.  That spares three calls per slot for
- * all but those that changed meanwhile.
- */
-static int
-copy_slots(const struct file *f, struct commons *const image[3],
-    struct snapshot *s)
-{
-	uint32_t i, before;
-	int stable;
-
-	for (i = 0; i < s->nslots; i++) {
-		before = atomic_load(&image[0]->slot[i].seq);
-		stable = before % 2 == 0 &&
-		    before == atomic_load(&image[2]->slot[i].seq);
-		if (!stable)
-			stable = read_slot(f, &image[1]->slot[i], i);
-		if (stable == -1)
-			return -1;
-		slot_read(&image[1]->slot[i], &s->slot[i]);
-		s->slot[i].stable = stable == 1;
-		clamp_slot(&s->slot[i]);
-	}
-	s->log_dropped = atomic_load(&image[1]->log_dropped);
-	return 0;
-}
-
-static int
-read_images(const struct file *f, struct snapshot *s, size_t size)
-{
-	struct commons *image[3] = { NULL, NULL, NULL };
-	int i, status = 0;
-
-	s->slot = calloc(s->nslots, sizeof(*s->slot));
-	for (i = 0; i < 3; i++)
-		image[i] = aligned_alloc(_Alignof(struct commons), size);
-	if (s->slot == NULL || image[0] == NULL || image[1] == NULL ||
-	    image[2] == NULL)
-		status = wrong(f, "%s", strerror(ENOMEM));
-	for (i = 0; i < 3 && status == 0; i++)
-		status = file_read(f, image[i], size, 0);
-	if (status == 0)
-		status = copy_slots(f, image, s);
-	for (i = 0; i < 3; i++)
-		free(image[i]);
-	return status;
-}
-
-static int
-load_slots(const struct file *f, struct snapshot *s)
-{
-	size_t size = scoreboard_slots_size((int)s->status.nslots);
-	uint32_t nslots;
-
-	if (check_header(f, &nslots) == -1)
+	if (check_header(f, &nslots, error) == -1)
 		return -1;
 	if (nslots != s->status.nslots)
-		return wrong(f, "%u slots, but the status file has %u", nslots,
-		    s->status.nslots);
-	if (check_size(f, size) == -1)
+		return error_say(error, "%s: %u slots, but the status file "
+		    "has %u", f->name, nslots, s->status.nslots);
+	if (check_size(f, scoreboard_slots_size((int)nslots), error) == -1 ||
+	    file_read(f, &c, sizeof(c), 0, error) == -1)
 		return -1;
-	s->nslots = nslots;
-	return read_images(f, s, size);
-}
-
-static int
-read_both(struct snapshot *s, struct file *status, struct file *slots)
-{
-	if (file_open(status) == -1 || load_status(status, &s->status) == -1)
-		return -1;
-	if (ask_alive(status, &s->alive) == -1)
-		return -1;
-	if (file_open(slots) == -1)
-		return -1;
-	return load_slots(slots, s);
+	s->log_dropped = atomic_load(&c.log_dropped);
+	s->log_reopened = atomic_load(&c.log_reopened);
+	s->log_reopen_failed = atomic_load(&c.log_reopen_failed);
+	return 0;
 }
 
 int
-snapshot_read(struct snapshot *s, const char *path, char error[CONF_ERROR_MAX])
+snapshot_init(struct snapshot *s, const char *path)
 {
-	char name[PATH_MAX];
-	struct file status = { path, -1, 0, error };
-	struct file slots = { name, -1, 0, error };
-	int result;
+	size_t size = sizeof(s->file[SLOTS].name);
 
 	memset(s, 0, sizeof(*s));
-	if (snprintf(name, sizeof(name), "%s.slots", path) >= PATH_MAX)
-		return wrong(&status, "%s", strerror(ENAMETOOLONG));
-	result = read_both(s, &status, &slots);
-	if (status.fd != -1)
-		close(status.fd);
-	if (slots.fd != -1)
-		close(slots.fd);
-	if (result == -1)
-		snapshot_free(s);
-	return result;
+	s->file[STATUS].fd = s->file[SLOTS].fd = -1;
+	strlcpy(s->file[STATUS].name, path, size);
+	return (size_t)snprintf(s->file[SLOTS].name, size, "%s.slots", path) <
+	    size ? 0 : -1;
+}
+
+int
+snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
+{
+	uid_t writer;
+
+	if (file_open(&s->file[STATUS], &s->owner, error) == -1)
+		return -1;
+	/* In this order: what a dead one has left will not change. */
+	s->holder = holder_of(s->file[STATUS].fd);
+	s->alive = s->holder != -1;
+	if (load_status(&s->file[STATUS], &s->status, error) == -1 ||
+	    (!s->alive && try_lock(s, error) == -1) ||
+	    file_open(&s->file[SLOTS], &writer, error) == -1)
+		return -1;
+	return load_commons(s, error);
+}
+
+/*
+ * Some slots at once, and before and after that all of them again: one with
+ * the same even number then is stable, any other is read by itself.
+ */
+static int
+read_block(const struct snapshot_file *f, struct slot *to, uint32_t n,
+    struct place at, char *error)
+{
+	struct slot before[SLOTS_BLOCK], after[SLOTS_BLOCK];
+	uint32_t i;
+	int stable;
+
+	if (file_read(f, before, n * at.size, at.offset, error) == -1 ||
+	    file_read(f, to, n * at.size, at.offset, error) == -1 ||
+	    file_read(f, after, n * at.size, at.offset, error) == -1)
+		return -1;
+	for (i = 0; i < n; i++) {
+		stable = before[i].seq == after[i].seq &&
+		    before[i].seq % 2 == 0;
+		if (!stable)
+			stable = read_stable(f, &to[i], at, error);
+		if (stable == -1)
+			return -1;
+		to[i].seq = stable == 0;
+		clamp_slot(&to[i]);
+		at.offset += at.size;
+		at.seq += at.size;
+	}
+	return 0;
+}
+
+int
+snapshot_read_slots(struct snapshot *s, char error[CONF_ERROR_MAX])
+{
+	struct place at = { .size = sizeof(struct slot) };
+	uint32_t i, left;
+
+	free(s->slot);
+	s->nslots = s->status.nslots;
+	s->slot = aligned_alloc(_Alignof(struct slot), s->nslots * at.size);
+	if (s->slot == NULL)
+		return error_say(error, "aligned_alloc: %s", strerror(errno));
+	for (i = 0; i < s->nslots; i += SLOTS_BLOCK) {
+		left = s->nslots - i;
+		at.offset = offsetof(struct commons, slot) + i * at.size;
+		at.seq = at.offset + offsetof(struct slot, seq);
+		if (read_block(&s->file[SLOTS], &s->slot[i],
+		    left < SLOTS_BLOCK ? left : SLOTS_BLOCK, at, error) == -1)
+			return -1;
+	}
+	return 0;
 }
 
 void
 snapshot_free(struct snapshot *s)
 {
+	int i;
+
+	for (i = STATUS; i <= SLOTS; i++)
+		if (s->file[i].fd != -1)
+			close(s->file[i].fd);
 	free(s->slot);
 	s->slot = NULL;
-	s->nslots = 0;
 }

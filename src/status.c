@@ -15,17 +15,6 @@
 
 #include "preforkd.h"
 
-void
-status_start(struct master *m)
-{
-	struct status *status = m->board.status;
-
-	status->pid = getpid();
-	status->started = clock_now();
-	status->started_at = time(NULL);
-	strlcpy(status->product, PACKAGE_VERSION, sizeof(status->product));
-}
-
 int
 status_service_row(struct master *m, const char *name)
 {
@@ -117,17 +106,41 @@ status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
 	scoreboard_end(&m->board);
 }
 
+/* Not one that is coming up, unless there is no other. */
+static void
+publish_generation(struct master *m)
+{
+	const struct generation *g;
+
+	TAILQ_FOREACH(g, &m->generations, entry)
+		if (g->ready || TAILQ_NEXT(g, entry) == NULL)
+			break;
+	if (g != NULL)
+		m->board.status->generation = g->number;
+}
+
 void
-status_reload(struct master *m, enum reload_outcome how, const char *why)
+status_reload_begun(struct master *m)
+{
+	scoreboard_begin(&m->board);
+	m->board.status->reloads_begun++;
+	m->board.status->reload_at = time(NULL);
+	scoreboard_end(&m->board);
+}
+
+void
+status_reload_ended(struct master *m, enum reload_outcome how, const char *why)
 {
 	struct status *status = m->board.status;
 
 	scoreboard_begin(&m->board);
 	status->reload = how;
+	status->reloads = status->reloads_begun;
+	if (how == RELOAD_DONE)
+		status->reloaded = status->reloads;
+	publish_generation(m);
 	status->reload_at = time(NULL);
 	strlcpy(status->reload_why, why, sizeof(status->reload_why));
-	if (how == RELOAD_DONE || how == RELOAD_FAILED)
-		status->reloads++;
 	scoreboard_end(&m->board);
 }
 
@@ -156,11 +169,10 @@ status_publish(struct master *m)
 	status->updated = m->now;
 	status->cut = m->cut;
 	status->forks = m->forks;
-	if (newest != NULL) {
-		status->generation = newest->number;
+	publish_generation(m);
+	if (newest != NULL)
 		TAILQ_FOREACH(s, &newest->services, entry)
 			publish_service(status, s);
-	}
 	TAILQ_FOREACH(l, &m->listeners, entry) {
 		status->listener[l->index].waiting = (uint32_t)l->waiting;
 		status->listener[l->index].limit = (uint32_t)l->limit;

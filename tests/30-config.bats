@@ -21,6 +21,7 @@ settings() {
 	connection-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	drain-timeout 1s 0 99ms 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	log-connections both -1 0 2^64 text yes NO
+	log stderr -1 0 2^64 text file Stderr /x
 	log-level debug -1 0 2^64 text INFO
 	run greet -1 0 2^64 text Greet
 	listen 127.0.0.1:1 -1 0 2^64 text 127.0.0.1 127.0.0.1:65536 127.0.0.1:-1 127.0.0.1:2^64 127.0.0.1:http localhost:1 ::1:1 [::1] [::1 256.0.0.1:1 unix:relative unix: fe80::1:1 [fe80::1]:1
@@ -29,7 +30,6 @@ settings() {
 	include $D/empty -1 0 2^64 text
 	pidfile $D/other -1 0 2^64 text relative/path ./p
 	dumpable yes -1 0 2^64 text NO
-	log stderr -1 0 2^64 text file STDERR /a
 	user 65534:65534 -1 -1:-1 2^64 2^64:1 4294967295:1 1:4294967295 1: :1 1:1, no-such-user
 	group 65534 -1 2^64 4294967295 no-such-group
 	chroot / -1 0 2^64 text relative/path
@@ -144,7 +144,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	while read -r name good _; do
 		case $name in
 		listen) wrong "$name" "$name $good more\n" '' "$name" ;;
-		log) wrong "$name" "$name file /x y\n" '' "$name: y is too much" ;;
+		log) wrong "$name" "$name $good more\n" '' "$name more: must be " ;;
 		*) wrong "$name" "$name $good more\n" '' "$name: more is too much" ;;
 		esac
 	done < <(settings)

@@ -246,7 +246,7 @@ worker_descriptors() {
 	ask hello
 	run status
 	[ "$status" -eq 0 ]
-	[ "${lines[0]}" = 'state:       running' ]
+	[[ ${lines[0]} == 'preforkd OK: greet '* ]]
 	grep -qE '^greet +1 ' <<< "$output"
 	status workers | grep -E '^ +[0-9]+ idle '
 	status deaths
@@ -261,7 +261,7 @@ worker_descriptors() {
 	wait_for no_members
 	run status
 	[ "$status" -eq 2 ]
-	[[ ${lines[0]} == 'state:       dead (last seen '*', state running)' ]]
+	[[ ${lines[0]} == 'preforkd DOWN: dead, last seen '*', running' ]]
 	grep -qE '^greet +1 ' <<< "$output"
 	run status workers
 	[ "$status" -eq 2 ]
@@ -274,7 +274,7 @@ worker_descriptors() {
 	stop
 	run status
 	[ "$status" -eq 2 ]
-	[ "${lines[0]}" = 'state:       stopped' ]
+	[ "${lines[0]}" = 'preforkd DOWN: stopped in order' ]
 	run status workers
 	not grep -E 'idle|busy|starting|draining' <<< "$output"
 }

@@ -195,7 +195,10 @@ settings_of_page() {
 @test "every alert, error and warning is in DIAGNOSTICS, word for word" {
 	local sources=()
 	for each in "$TOP"/src/*.c "$TOP"/src/service/*.c; do
-		[[ $each == */preforkctl.c ]] || sources+=("$each")
+		case $each in
+		*/preforkctl.c | */control.c | */show.c) ;;
+		*) sources+=("$each") ;;
+		esac
 	done
 	section "$PAGE" DIAGNOSTICS > "$D/page"
 	{ formats 'fatalx?|log_errorx?|log_warnx?' "${sources[@]}"
@@ -208,9 +211,11 @@ settings_of_page() {
 
 @test "the messages of preforkctl are in its DIAGNOSTICS" {
 	section "$TOP/man/preforkctl.8" DIAGNOSTICS > "$D/page"
-	formats 'fatalx?|log_errorx?|log_warnx?' "$TOP/src/preforkctl.c" \
-	    > "$D/formats"
-	[ "$(wc -l < "$D/formats")" -gt 5 ]
+	for each in preforkctl control show holder; do
+		formats 'fatalx?|log_errorx?|log_warnx?|error_say' \
+		    "$TOP/src/$each.c"
+	done > "$D/formats"
+	[ "$(wc -l < "$D/formats")" -gt 20 ]
 	told "$D/page" < "$D/formats"
 	[ -z "${BAD-}" ]
 }
@@ -414,7 +419,7 @@ examples() {
 		ln -s "$STATUS$suffix" "$D/x/test$suffix"
 	done
 	n=$(examples "$TOP/man/preforkctl.8")
-	[ "$n" -eq 5 ]
+	[ "$n" -eq 6 ]
 	for i in $(seq "$n"); do
 		echo "example $i: $(cat "$D/example$i")"
 		runnable < "$D/example$i" > "$D/script"

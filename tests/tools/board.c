@@ -9,9 +9,19 @@
  *	stuck=N		the sequence number of slot N stays odd
  *	deaths=N	so many deaths
  *	size=N		status file cut or grown to N bytes; slots-size=N
+ *
+ * After `--' comes a command: board then plays the master while that runs, as
+ * its parent.  It is the pid in the file unless pid=N says otherwise, holds
+ * the lock, and notes in PATH.signals what it is sent; and:
+ *
+ *	pid-file=N	NAME.pid names process N (0: itself), and is locked;
+ *			PATH is NAME.status
+ *	reopen=N	SIGUSR1 raises the first or second counter of the logger
  */
 
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <err.h>
 #include <errno.h>
@@ -41,6 +51,12 @@ static struct {
 	STATUS_FIELD("started", started),
 	STATUS_FIELD("updated", updated),
 	STATUS_FIELD("reload", reload),
+	STATUS_FIELD("reloads", reloads),
+	STATUS_FIELD("reloads-begun", reloads_begun),
+	STATUS_FIELD("cut", cut),
+	STATUS_FIELD("delayed", service[0].delayed),
+	STATUS_FIELD("retry-at", service[0].retry_at),
+	STATUS_FIELD("workers-max", service[0].workers_max),
 	STATUS_FIELD("wait-status", death[0].wait_status),
 	STATUS_FIELD("killed", death[0].killed),
 	STATUS_FIELD("age", death[0].age),
@@ -52,7 +68,7 @@ static struct {
 static struct status *status;
 static struct commons *commons;
 static size_t commons_size;
-static long long nslots = 8;
+static long long nslots = 8, pid_file = -1, reopen;
 
 static int64_t
 now(void)
@@ -76,14 +92,14 @@ fill_status(void)
 	status->started = now() > 3723000 ? now() - 3723000 : 1;
 	status->started_at = 1700000000;
 	status->updated = status->started + 60000;
-	status->reload = RELOAD_FAILED;
+	status->reload = RELOAD_DONE;
+	status->reloads = status->reloads_begun = 1;
 	status->reload_at = 1700000060;
 	strcpy(status->reload_why, "a.conf:3: bad\033[31m value");
 	strcpy(status->product, "9.9");
 	strcpy(status->service[0].name, "greet");
 	status->service[0].used = 1;
 	status->service[0].workers_max = 512;
-	status->service[0].delayed = 2;
 	status->service[0].accepted = 1000;
 	strcpy(status->listener[0].name, "127.0.0.1:8001");
 	status->listener[0].used = 1;
@@ -204,19 +220,105 @@ save(const char *path, const void *data, size_t size, long long cut)
 	close(fd);
 }
 
+static int
+locked(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd == -1 || flock(fd, LOCK_EX | LOCK_NB) == -1)
+		err(1, "%s", path);
+	return fd;
+}
+
+static void
+raise_counter(const char *path)
+{
+	size_t at = reopen == 1 ? offsetof(struct commons, log_reopened) :
+	    offsetof(struct commons, log_reopen_failed);
+	uint32_t one = 1;
+	char name[4096];
+	int fd;
+
+	snprintf(name, sizeof(name), "%s.slots", path);
+	if ((fd = open(name, O_WRONLY | O_CLOEXEC)) == -1 ||
+	    pwrite(fd, &one, sizeof(one), (off_t)at) != sizeof(one))
+		err(1, "%s", name);
+	close(fd);
+}
+
+/* Until the command ends; returns its exit status. */
+static int
+note_signals(const char *path, const sigset_t *set)
+{
+	char name[4096];
+	int number, ended;
+	FILE *f;
+
+	snprintf(name, sizeof(name), "%s.signals", path);
+	if ((f = fopen(name, "we")) == NULL)
+		err(1, "%s", name);
+	while (sigwait(set, &number) == 0 && number != SIGCHLD) {
+		fprintf(f, "%s\n", sigabbrev_np(number));
+		if (number == SIGUSR1 && reopen != 0)
+			raise_counter(path);
+	}
+	fclose(f);
+	wait(&ended);
+	return WIFEXITED(ended) ? WEXITSTATUS(ended) : 127;
+}
+
+static int
+play_master(const char *path, char *command[])
+{
+	char name[4096];
+	sigset_t set;
+	int fd;
+
+	locked(path);
+	if (pid_file != -1) {
+		snprintf(name, sizeof(name), "%.*s.pid",
+		    (int)strcspn(path, "."), path);
+		fd = locked(name);
+		if (ftruncate(fd, 0) == -1)
+			err(1, "%s", name);
+		dprintf(fd, "%lld", pid_file != 0 ? pid_file :
+		    (long long)getpid());
+	}
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (fork() == 0) {
+		sigprocmask(SIG_UNBLOCK, &set, NULL);
+		execvp(command[0], command);
+		err(127, "%s", command[0]);
+	}
+	return note_signals(path, &set);
+}
+
 int
 main(int argc, char *argv[])
 {
-	char name[4096], *equals;
+	char name[4096], *equals, **command = NULL;
 	long long cut = -1, slots_cut = -1, value;
 	int i;
 
 	if (argc < 2)
-		errx(64, "usage: board path [name=number ...]");
+		errx(64, "usage: board path [name=number ...] "
+		    "[-- command ...]");
+	for (i = 2; i < argc && command == NULL; i++)
+		if (strcmp(argv[i], "--") == 0) {
+			command = &argv[i + 1];
+			argc = i;
+		}
 	for (i = 2; i < argc; i++)
 		if (strncmp(argv[i], "slots=", 6) == 0)
 			nslots = atoll(argv[i] + 6);
 	make();
+	if (command != NULL)
+		status->pid = getpid();
 	for (i = 2; i < argc; i++) {
 		if ((equals = strchr(argv[i], '=')) == NULL)
 			errx(64, "%s: not name=number", argv[i]);
@@ -232,6 +334,10 @@ main(int argc, char *argv[])
 			cut = value;
 		else if (strcmp(argv[i], "slots-size") == 0)
 			slots_cut = value;
+		else if (strcmp(argv[i], "pid-file") == 0)
+			pid_file = value;
+		else if (strcmp(argv[i], "reopen") == 0)
+			reopen = value;
 		else if (strcmp(argv[i], "slots") != 0 &&
 		    !set_field(argv[i], value))
 			errx(64, "%s: unknown", argv[i]);
@@ -239,5 +345,5 @@ main(int argc, char *argv[])
 	snprintf(name, sizeof(name), "%s.slots", argv[1]);
 	save(argv[1], status, sizeof(*status), cut);
 	save(name, commons, commons_size, slots_cut);
-	return 0;
+	return command != NULL ? play_master(argv[1], command) : 0;
 }

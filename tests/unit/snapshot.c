@@ -69,11 +69,22 @@ fresh(void)
 	cut(slots, (off_t)scoreboard_slots_size(NSLOTS));
 }
 
+static int
+get(void)
+{
+	CHECK(snapshot_init(&s, path) == 0);
+	if (snapshot_read(&s, error) == 0 &&
+	    snapshot_read_slots(&s, error) == 0)
+		return 0;
+	snapshot_free(&s);
+	return -1;
+}
+
 static bool
 says(const char *words)
 {
 	error[0] = '\0';
-	if (snapshot_read(&s, path, error) == 0) {
+	if (get() == 0) {
 		snapshot_free(&s);
 		return false;
 	}
@@ -86,12 +97,12 @@ test_good(void)
 	int fd;
 
 	fresh();
-	CHECK(snapshot_read(&s, path, error) == 0);
-	CHECK(!s.alive && s.nslots == NSLOTS && s.slot[4].stable);
+	CHECK(get() == 0);
+	CHECK(!s.alive && s.nslots == NSLOTS && s.slot[4].seq == 0);
 	snapshot_free(&s);
 	fd = open(path, O_RDONLY);
 	flock(fd, LOCK_EX);
-	CHECK(snapshot_read(&s, path, error) == 0);
+	CHECK(get() == 0);
 	CHECK(s.alive);
 	snapshot_free(&s);
 	close(fd);
@@ -127,8 +138,8 @@ test_stuck(void)
 	fresh();
 	put(slots, &odd, sizeof(odd), offsetof(struct commons, slot) +
 	    2 * sizeof(struct slot) + offsetof(struct slot, seq));
-	CHECK(snapshot_read(&s, path, error) == 0);
-	CHECK(!s.slot[2].stable && s.slot[1].stable && s.slot[3].stable);
+	CHECK(get() == 0);
+	CHECK(s.slot[2].seq == 1 && s.slot[1].seq == 0 && s.slot[3].seq == 0);
 	snapshot_free(&s);
 	put(path, &odd, sizeof(odd), offsetof(struct status, seq));
 	CHECK(says("unstable"));
@@ -188,7 +199,7 @@ check_ranges(void)
 		    s.status.listener[i].service < CONF_SERVICES_MAX));
 	for (i = 0; i < s.nslots; i++)
 		CHECK(s.slot[i].pid >= 0 && s.slot[i].since >= 0 &&
-		    (!s.slot[i].stable || (s.slot[i].state <= SLOT_DRAINING &&
+		    (s.slot[i].seq != 0 || (s.slot[i].state <= SLOT_LEAVING &&
 		    s.slot[i].service < CONF_SERVICES_MAX)));
 }
 
@@ -222,7 +233,7 @@ test_noise(void)
 		put(path, &even, sizeof(even), offsetof(struct status, seq));
 		put(path, &nslots, sizeof(nslots),
 		    offsetof(struct status, nslots));
-		if (snapshot_read(&s, path, error) == -1)
+		if (get() == -1)
 			continue;
 		readable++;
 		check_ranges();
