@@ -21,7 +21,6 @@ settings() {
 	connection-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	drain-timeout 1s 0 99ms 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	log-connections both -1 0 2^64 text yes NO
-	log stderr -1 0 2^64 text file Stderr /x
 	log-level debug -1 0 2^64 text INFO
 	run greet -1 0 2^64 text Greet
 	listen 127.0.0.1:1 -1 0 2^64 text 127.0.0.1 127.0.0.1:65536 127.0.0.1:-1 127.0.0.1:2^64 127.0.0.1:http localhost:1 ::1:1 [::1] [::1 256.0.0.1:1 unix:relative unix: fe80::1:1 [fe80::1]:1
