@@ -29,6 +29,7 @@ settings() {
 	include $D/empty -1 0 2^64 text
 	pidfile $D/other -1 0 2^64 text relative/path ./p
 	dumpable yes -1 0 2^64 text NO
+	log stderr -1 0 2^64 text file STDERR /a
 	user 65534:65534 -1 -1:-1 2^64 2^64:1 4294967295:1 1:4294967295 1: :1 1:1, no-such-user
 	group 65534 -1 2^64 4294967295 no-such-group
 	chroot / -1 0 2^64 text relative/path
@@ -143,7 +144,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	while read -r name good _; do
 		case $name in
 		listen) wrong "$name" "$name $good more\n" '' "$name" ;;
-		log) wrong "$name" "$name $good more\n" '' "$name more: must be " ;;
+		log) wrong "$name" "$name file /x y\n" '' "$name: y is too much" ;;
 		*) wrong "$name" "$name $good more\n" '' "$name: more is too much" ;;
 		esac
 	done < <(settings)

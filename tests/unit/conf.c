@@ -245,7 +245,8 @@ static void
 test_every_setting(void)
 {
 	static const char *const bad[] = { "", "\"\"", "-1",
-	    "99999999999999999999", "18446744073709551616", "0x10", "nonsense//", "1 2 3 4 5", "%s%n",
+	    "99999999999999999999", "18446744073709551616", "0x10",
+	    "nonsense//", "1 2 3 4 5", "%s%n",
 	    "\"", "\r", "1\r", "\\", "#", "\xff", "mode=0600" };
 	char line[128];
 	size_t i, j;
