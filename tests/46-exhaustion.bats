@@ -112,8 +112,8 @@ short_of_descriptors() {
 	    ENONET EHOSTDOWN ENOPROTOOPT EOPNOTSUPP; do
 		inject "accept4:error=$e:when=1..100" "$w"
 		ask x > "$D/reply" 3>&-
-		[ "$(injected)" -eq 100 ]
 		no_more_faults
+		[ "$(injected)" -eq 100 ]
 		grep -q Welcome "$D/reply"
 	done
 	[ "$(one_worker)" = "$w" ]
