@@ -84,7 +84,9 @@ slow_reloads() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
 	CONF=$D/a.conf
-	printf '%s\n' 'service abort' 'run abort' 'listen 127.0.0.1:0' > "$CONF"
+	# as this user, who can see the file
+	printf '%s\n' "user $(id -un)" 'service abort' 'run abort' \
+	    'listen 127.0.0.1:0' > "$CONF"
 	start -f "$CONF"
 	touch "$FAULT_FILE.slow"	# each takes 2 s
 }
@@ -107,7 +109,7 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 	echo 'nonsense 1' >> "$CONF"
 	begin second reload
 	outcome first 0 'reloaded, generation 2, *'
-	outcome second 1 "preforkctl: reload failed: $CONF:4: *"
+	outcome second 1 "preforkctl: reload failed: $CONF:5: *"
 }
 
 @test "reloads that fold all get the outcome of one that began after them" {
