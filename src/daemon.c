@@ -5,8 +5,8 @@
  * The command that starts a server in the background ends when it is known
  * whether it serves: its child, the master to be, writes a byte into a pipe
  * when the workers are ready and the pid file is written; a child that ends
- * before has said why.  Until then warnings and errors go to the caller's
- * standard error, too; then every process lets go of it.
+ * before has said why.  Until then errors go to the caller's standard
+ * error, too; then every process lets go of it.
  *
  * The pid file is a locked file: the lock, held by the master alone for life,
  * says that the server lives; a file that is left over means nothing.  Workers

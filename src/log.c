@@ -317,7 +317,7 @@ say(enum log_level level, int error, const char *fmt, va_list ap)
 	n += line_end(line + n, sizeof(line) - n, len, error);
 	if (pipe_fd != -1)
 		pipe_send(line, n);
-	if (pipe_fd == -1 || (echo && level <= LOG_LEVEL_WARNING))
+	if (pipe_fd == -1 || (echo && level <= LOG_LEVEL_ERROR))
 		tell(line + head_end, n - head_end);
 }
 

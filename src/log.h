@@ -42,8 +42,8 @@ void	log_init(const char *progname);	/* keeps the pointer */
  */
 void	log_to_pipe(int fd, _Atomic unsigned long long *drops);
 /*
- * Whether warnings and what is worse also go to standard error, as before: to
- * the person who typed the command, while the server starts.
+ * Whether errors and alerts also go to standard error, as before: to the
+ * person who typed the command, while the server starts.
  */
 void	log_echo(bool);
 /*

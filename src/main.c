@@ -95,7 +95,10 @@ apply_option(struct options *o, int option)
 	}
 }
 
-/* A reload reads the same file, wherever the server has gone since. */
+/*
+ * A reload reads the same file, wherever the server has gone since.  What is
+ * no path stays as it is, for conf_load() to say so.
+ */
 static const char *
 absolute(const char *path)
 {
@@ -105,9 +108,9 @@ absolute(const char *path)
 	if (getcwd(buf, sizeof(buf)) == NULL)
 		fatal("getcwd");
 	len = strlen(buf);
-	if ((size_t)snprintf(buf + len, sizeof(buf) - len, "/%s", path) >=
-	    sizeof(buf) - len)
-		fatalx("%s: the path is too long", path);
+	if (path[0] == '\0' || (size_t)snprintf(buf + len,
+	    sizeof(buf) - len, "/%s", path) >= sizeof(buf) - len)
+		return path;
 	return buf;
 }
 

@@ -58,7 +58,7 @@ check_place(const char *path, char error[CONF_ERROR_MAX])
 
 	strlcpy(copy, path, sizeof(copy));
 	why = privs_directory(dirname(copy), dir);
-	return why == NULL ? 0 : wrong(error, "directory", dir, why);
+	return why == NULL ? 0 : wrong(error, "log directory", dir, why);
 }
 
 static const char *

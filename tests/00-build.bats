@@ -212,16 +212,20 @@ teardown_file() {
 	dest=$BATS_TEST_TMPDIR
 	cp -r "$top/build-aux" "$top/etc" "$dest"
 	sysconf() {
-		DESTDIR=$dest/dest sbindir=/sbin sysconfdir=/e runstatedir=/r \
-		    datadir=/share INSTALL=install "$dest/build-aux/sysconf" "$1"
+		DESTDIR=$dest/dest sbindir=/sbin sysconfdir=/run/e \
+		    runstatedir=/r datadir=/share INSTALL=install \
+		    "$dest/build-aux/sysconf" "$1"
 	}
 	sysconf install
-	cd "$dest/dest/e"
+	cd "$dest/dest/run/e"
+	# One directory's name within another's is not taken for it.
+	grep -x 'CONFIG=/run/e/$name.conf' init.d/preforkd
 	echo '# mine' >>default/preforkd
 	echo '# new' | tee -a "$dest/etc/preforkd.conf" \
 	    "$dest/etc/default/preforkd"
+	kept="kept $dest/dest/run/e/default/preforkd, which is yours"
 	run sysconf install
-	[ "${lines[0]}" = "kept $dest/dest/e/default/preforkd, which is yours" ]
+	[ "${lines[0]}" = "$kept" ]
 	[ "${#lines[@]}" -eq 2 ]
 	[ "$(tail -n 1 preforkd.conf)" = '# new' ]
 	[ "$(tail -n 1 default/preforkd)" = '# mine' ]
@@ -229,10 +233,9 @@ teardown_file() {
 	[ ! -e preforkd.conf.new ]
 	echo 'service x' >preforkd.d/x.conf
 	run sysconf uninstall
-	[ "$output" = "kept $dest/dest/e/default/preforkd, which is yours" ]
-	run find "$dest/dest" ! -type d -printf '%P\n'
-	[ "${lines[*]}" = 'e/default/preforkd e/preforkd.d/x.conf' ] ||
-	    [ "${lines[*]}" = 'e/preforkd.d/x.conf e/default/preforkd' ]
+	[ "$output" = "$kept" ]
+	[ "$(cd "$dest/dest" && find . ! -type d | sort)" = \
+	    "$(printf '%s\n' ./run/e/{default/preforkd,preforkd.d/x.conf})" ]
 }
 
 @test "the tarball of make dist builds, checks and packs itself again" {

@@ -118,10 +118,14 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 
 @test "*:PORT without IPv6 in the kernel is IPv4 alone, with a line" {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root, for strace to trace setsid'
+	# Looking for users opens sockets, too: which one is that of IPv6?
+	which=$(timeout 20 strace -qq -e trace=socket "$PREFORKD" -d \
+	    -o "status-file $STATUS" -l '*:0' -l "unix:/$D/no/such" greet 2>&1 |
+	    grep -a '^socket' | grep -an AF_INET6 | cut -d: -f1)
 	cat > "$D/run" <<-END
 	#!/bin/sh
 	exec strace -f -qq -o "$D/trace" -e trace=socket \
-	    -e 'inject=socket:error=EAFNOSUPPORT:when=2' "$PREFORKD" "\$@"
+	    -e 'inject=socket:error=EAFNOSUPPORT:when=$which' "$PREFORKD" "\$@"
 	END
 	chmod 755 "$D/run"
 	PROGRAM=$D/run

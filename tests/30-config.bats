@@ -27,6 +27,21 @@ settings() {
 	status-file $D/other -1 0 2^64 text relative/path ./s
 	service other a/b a:b käse 12345678901234567890123456789012
 	include $D/empty -1 0 2^64 text
+	pidfile $D/other -1 0 2^64 text relative/path ./p
+	dumpable yes -1 0 2^64 text NO
+	log stderr -1 0 2^64 text file STDERR /a
+	user 65534:65534 -1 -1:-1 2^64 2^64:1 4294967295:1 1:4294967295 1: :1 1:1, no-such-user
+	group 65534 -1 2^64 4294967295 no-such-group
+	chroot / -1 0 2^64 text relative/path
+	new-privileges yes -1 0 2^64 text NO
+	rlimit-as 1g -1 2^64 text 1t 1kb 0x1 k 8589934592g
+	rlimit-core 0 -1 2^64 text 1t k
+	rlimit-cpu 1 -1 0 2^64 text 1s
+	rlimit-data 1g -1 2^64 text 1t k
+	rlimit-fsize 0 -1 2^64 text 1t k
+	rlimit-nofile 32 -1 0 31 2^64 text k
+	rlimit-nproc 100 -1 2^64 text k
+	rlimit-stack 1m -1 0 131071 127k 2^64 text k
 	END
 }
 
@@ -37,7 +52,7 @@ config() {
 	LINE=5
 	: > "$D/empty"
 	case $2 in
-	log-level | status-file)
+	log-level | status-file | pidfile | dumpable | log)
 		head=$last last='# last' LINE=1 ;;
 	run)
 		run='# no run' ;;
@@ -83,7 +98,11 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	{ sed -n 's/^[	 ]*#\?\([a-z-]*\) [^ ].*/\1/p' "$TOP/etc/preforkd.conf"
 	} | grep -xF "$(settings | cut -d' ' -f1)" | sort -u > "$D/sample"
 	settings | cut -d' ' -f1 | sort | diff - "$D/sample"
-	dump -o "status-file $D/x" -l :0 greet | awk 'NF { print $1 }' |
+	dump -o "status-file $D/x" -o "pidfile $D/x" -o 'user 1:1' \
+	    -o 'group 1' -o 'chroot /' -o 'rlimit-as 1g' -o 'rlimit-core 0' \
+	    -o 'rlimit-cpu 9' -o 'rlimit-data 1g' -o 'rlimit-fsize 1g' \
+	    -o 'rlimit-nofile 64' -o 'rlimit-nproc 99' -o 'rlimit-stack 1m' \
+	    -l :0 greet | awk 'NF { print $1 }' |
 	    sort -u > "$D/dump"
 	settings | cut -d' ' -f1 | grep -vx include | sort | diff - "$D/dump"
 }
@@ -125,6 +144,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	while read -r name good _; do
 		case $name in
 		listen) wrong "$name" "$name $good more\n" '' "$name" ;;
+		log) wrong "$name" "$name file /x y\n" '' "$name: y is too much" ;;
 		*) wrong "$name" "$name $good more\n" '' "$name: more is too much" ;;
 		esac
 	done < <(settings)

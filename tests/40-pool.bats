@@ -147,22 +147,6 @@ asleep() {
 	not logged 'one at a time'
 }
 
-@test "C05 a failed fork at respawn is retried, though nothing else happens" {
-	start_fixed 4 greet
-	strace -qq -o "$D/trace" -e trace=clone,clone3,fork,vfork \
-	    -e inject=clone,clone3,fork,vfork:error=EAGAIN:when=1..2 -p "$M" \
-	    3>&- &
-	tracer=$!
-	wait_for traced
-	kill -KILL "$(one_worker)"
-	wait_for logged 'fork: Resource temporarily unavailable'
-	wait_for logged 'notice: fork works again'
-	wait_for has_workers 4
-	kill -INT "$tracer"
-	wait "$tracer" || true
-}
-traced() { not grep -q '^TracerPid:.0$' "/proc/$M/status"; }
-
 @test "A06 recycling after few connections loses none" {
 	start_fixed 8 -o 'max-connections-per-worker 3' \
 	    -o 'log-connections no' -o 'log-level debug' greet

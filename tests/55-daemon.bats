@@ -453,11 +453,12 @@ null_devices() {
 	M=$(< "$PIDFILE")
 	STARTED+=("$M")
 	[ "$(field "$M" SigBlk)" = 0000000000000000 ]
-	[ "$(field "$M" SigIgn)" = 0000000001000000 ]	# SIGXFSZ
+	# 18: the C library's own two signals (60-scoreboard tells); SIGXFSZ
+	[[ $(field "$M" SigIgn) =~ ^0000000(00|18)1000000$ ]]
 	w=$(one_worker)
 	[ "$(field "$w" SigBlk)" = 0000000000000000 ]
 	# HUP, INT, QUIT, USR1, USR2, XFSZ
-	[ "$(field "$w" SigIgn)" = 0000000001000a07 ]
+	[[ $(field "$w" SigIgn) =~ ^0000000(00|18)1000a07$ ]]
 	kill -KILL "$w"
 	wait_for logged "worker died pid=$w"
 	stop_daemon
@@ -595,7 +596,7 @@ elsewhere() {
 	elsewhere 'mount -o remount,bind,ro /'
 	serves
 	stop_daemon
-	! grep -E '\] (alert|error)' "$LOG"
+	not grep -E '\] (alert|error)' "$LOG"
 	LOG=$D/log
 }
 

@@ -14,7 +14,7 @@ setup_file() {
 	export ROOT
 	chmod 755 "$ROOT"	# for the tests with another user
 	mkdir "$ROOT/build" "$ROOT/run"
-	cd "$ROOT/build"
+	cd "$ROOT/build" || return
 	"$TOP/configure" -q --prefix="$ROOT/usr" --sysconfdir="$ROOT/etc" \
 	    --runstatedir="$ROOT/run" CFLAGS=-O1
 	env -u MAKEFLAGS make -s -j2 install SANITIZE="${SANITIZE-}" \
@@ -145,6 +145,13 @@ table() {
 	[ "$(ask x "$(port preforkd | tail -n 1)")" = x ]
 }
 
+@test "whoever reads what start says sees its end" {
+	"$ETC/init.d/preforkd" start 2>&1 3>&- |
+	    timeout "$DEADLINE" cat > "$D/out"
+	said 'preforkd: started'
+	init 0 status
+}
+
 @test "restart brings a new master, also when there was none" {
 	init 0 restart
 	old=$(pid)
@@ -211,7 +218,7 @@ table() {
 	[ "$(pid)" -eq "$M" ]
 	generation 1
 	greets
-	! logged 'stopping|reload'
+	not logged 'stopping|reload'
 	conf preforkd
 	init 0 reload
 	wait_for generation 2
@@ -266,7 +273,7 @@ table() {
 	init 0 restart
 	[ "$(pid)" -ne "$STRANGER" ]
 	greets
-	! gone "$STRANGER"
+	not gone "$STRANGER"
 }
 
 @test "a pid file whose lock is another's than its pid: no signal" {
@@ -286,18 +293,24 @@ table() {
 	KILL+=("$(ps -o pid= --ppid $!)")
 	init 1 status
 	init 0 stop
-	! gone $!
-	! gone "$STRANGER"
+	not gone $!
+	not gone "$STRANGER"
 }
 
 @test "a pid file with anything but the pid of a master means nothing" {
 	mkdir -p "$RUN"
-	for text in '' 0 1 -1 -$$ none '.*' '1 2' $'1\n2' 99999999999; do
+	: > "$RUN/preforkd.pid"
+	init 1 status
+	# Even with a lock.
+	exec 7< "$RUN/preforkd.pid"
+	flock 7
+	for text in 0 1 -1 -$$ none '.*' '1 2' $'1\n2' 99999999999; do
 		printf %s "$text" > "$RUN/preforkd.pid"
 		init 1 status
 		init 7 reload
 		init 0 stop
 	done
+	exec 7>&-
 	init 0 start
 	greets
 }
@@ -418,7 +431,7 @@ table() {
 	"$ETC/init.d/preforkd" stop > "$D/stop" 2>&1 3>&- 8>&- &
 	stop=$!
 	wait_for logged 'stopping, clients finish'
-	! gone $stop
+	not gone $stop
 	init 0 status
 	echo x >&8
 	wait $stop

@@ -150,7 +150,8 @@ signals_are_ours() {
 		[ "$(worker_count)" -le 20 ]
 		sleep 0.05
 	done
-	[ "$(born)" -le $((20 + $(burials))) ]
+	# none is retired for being idle as long as it is a spare
+	[ "$(burials)" -le 10 ]
 	wait_for greeted
 }
 
@@ -158,6 +159,7 @@ signals_are_ours() {
 	start_beside scribble
 	scribble 'claim 2'
 	status workers > "$D/shown"
+	grep -qE '^ +[0-9]+ idle +0 ' "$D/shown"
 	not grep -qE -- ' -[0-9]' "$D/shown"
 	for how in 'fill 255' 'fill 127'; do
 		scribble "$how"
@@ -173,7 +175,7 @@ signals_are_ours() {
 	without_leak_check
 	start_beside command
 	w=$(status workers | awk '/ idle .* greet$/ {print $3; exit}')
-	for i in 1 2; do
+	for i in 1 2 3 4 5 6; do
 		ask poke > "$D/poke$i" 3>&- &
 		wait_for grep -q pid "$D/poke$i"
 	done

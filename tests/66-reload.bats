@@ -324,6 +324,28 @@ most_generations() {
 	stop
 }
 
+# Its client hangs: the surplus is found by a lie, which stands for a client
+# that comes just when its worker is told to leave.
+@test "G15 a worker that was told to leave as surplus is cut at drain-timeout too" {
+	PROGRAM=$FAULTY
+	printf '%s\n' 'workers-spare 1' 'workers-idle-time 200ms' \
+	    'drain-timeout 1s' 'workers-max 8' 'service command' \
+	    'listen 127.0.0.1:0' 'run command' 'service scribble' \
+	    'listen 127.0.0.1:0' 'run scribble' | conf
+	start_conf -o 'log-level debug'
+	for i in 1 2; do
+		ask hang > "$D/hung" 3>&- &
+		wait_for slots_are busy "$i"
+	done
+	wait_for slots_are idle 2
+	ask 'claim 2' "$(address_of scribble | sed 's/.*://')"
+	wait_for eval '[ "$(count_logged "worker left .*service=command")" -eq 1 ]'
+	sleep 0.5	# the next one to leave cannot
+	reload
+	wait_for has_workers 2
+	[ "$(count_logged 'drain-timeout passed')" -eq 2 ]
+}
+
 resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 
 @test "G07 two hundred reloads leave descriptors and memory as they were" {
@@ -336,7 +358,8 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 	same_fds
 	after=$(resident)
 	echo "resident before $before kB, after $after kB"
-	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + before / 100 + 8)) ]
+	# Some pages come and go; 120 bytes lost at each reload would show.
+	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + 20)) ]
 	[ "$(generation)" -eq 201 ]
 }
 
@@ -345,7 +368,7 @@ start_faulty() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
 	printf '%s\n' 'service abort' 'listen 127.0.0.1:0' 'run abort' \
-	    'workers-spare 2' | conf
+	    'workers-spare 2' 'user root' | conf
 	start_conf
 }
 
@@ -386,6 +409,19 @@ start_faulty() {
 	[ "$(count_logged 'notice: reloaded')" -eq 2 ]
 }
 
+@test "a reload asked for while one fails is begun when that has ended" {
+	start_faulty
+	sed -i 's/workers-spare 2/workers-spare 1/' "$D/conf"
+	reload
+	wait_for has_workers 1
+	touch "$FAULT_FILE.slow" "$FAULT_FILE.fail"
+	kill -HUP "$M"
+	wait_for slots_are starting 1
+	rm "$FAULT_FILE.slow"
+	kill -HUP "$M"
+	wait_for eval '[ "$(count_logged "reload failed")" -eq 2 ]'
+}
+
 @test "SIGTERM during a reload ends the server in order" {
 	start_faulty
 	touch "$FAULT_FILE.slow"
@@ -417,8 +453,8 @@ start_status() {
 	[ ! -e "$D/elsewhere" ]
 	sed 's/mode=600/mode=666/' "$D/good" > "$D/conf"
 	reload_refused 'listen unix:.*sock: a new mode or owner needs a restart'
-	sed 's/workers-max 10/workers-max 11/' "$D/good" > "$D/conf"
-	reload_refused 'workers-max .*need 22 slots: the scoreboard has 20, a restart'
+	sed 's/workers-max 10/workers-max 30000/' "$D/good" > "$D/conf"
+	reload_refused 'workers-max .*need 60000 slots: the scoreboard has [0-9]+, a restart'
 	cp "$D/good" "$D/conf"
 	reload
 	[ -S "$D/sock" ]
@@ -482,11 +518,12 @@ check_child() { ps -o pid=,args= --ppid "$M" |
 		start_conf
 		on_check STOP
 		[ -n "$(check_child)" ]
-		t=$EPOCHREALTIME
+		# shellcheck disable=SC2086  # two words
 		stop $how
-		took "$t" 0 1900
 		wait_for no_members
 	done
+	# Killed before the end, or it would hold up the logger.
+	[ "$(count_logged 'reload failed, .*: the server was told to stop')" -eq 2 ]
 }
 
 @test "a SIGHUP during the start is acted on as soon as it serves" {

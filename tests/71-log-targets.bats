@@ -95,6 +95,7 @@ syslogd_begin() {
 		os.chdir(sys.argv[1])
 		s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 		s.bind("log")
+	os.chmod("log", 0o666)
 		while True:
 		    os.write(1, s.recv(65536) + b"\n")
 	END

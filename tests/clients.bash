@@ -52,6 +52,7 @@ hold() {
 hold_begin() {
 	rm -f "$D/release"
 	mkfifo "$D/release"
+	: > "$D/held"	# what an earlier one said
 	"$TOOLS/hold" "$1" "${2:-$ADDRESS}" < "$D/release" > "$D/held" 2>&1 3>&- &
 	HOLD=$!
 	exec 8> "$D/release"
@@ -71,6 +72,7 @@ queue() {
 	local name=${3:-queue}
 	rm -f "$D/$name.go"
 	mkfifo "$D/$name.go"
+	: > "$D/$name"
 	"$TOOLS/abuse" -l "${REPLY_LINES:-3}" queue "$1" "${2:-$ADDRESS}" < "$D/$name.go" \
 	    > "$D/$name" 2>&1 3>&- 8>&- &
 	QUEUE[$name]=$!

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -133,6 +134,8 @@ flood_pipe(void)
 {
 	static const char noise[4096];
 
+	/* So much that the reader never finds the end of it. */
+	fcntl(FD_POKE, F_SETPIPE_SZ, 1024 * 1024);
 	for (;;)
 		if (write(FD_POKE, noise, sizeof(noise)) == -1)
 			continue;

@@ -54,7 +54,7 @@ claim(const struct mapping *m, uint32_t state)
 		slot->state = state;
 		slot->lingering = UINT32_MAX;
 		slot->pid = -1;
-		slot->service = slot->listener = UINT16_MAX;
+		slot->listener = UINT16_MAX;
 		slot->born = slot->since = INT64_MIN;
 		slot->accepted = slot->served = UINT64_C(1) << 63;
 		slot->bytes_in = slot->bytes_out = UINT64_MAX;

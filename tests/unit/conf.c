@@ -244,7 +244,8 @@ test_case(size_t i)
 static void
 test_every_setting(void)
 {
-	static const char *const bad[] = { "", "\"\"", "-1", "99999999999999999999",
+	static const char *const bad[] = { "", "\"\"", "-1",
+	    "99999999999999999999",
 	    "18446744073709551616", "0x10", "nonsense//", "1 2 3 4 5", "%s%n",
 	    "\"", "\r", "1\r", "\\", "#", "\xff", "mode=0600" };
 	char line[128];
