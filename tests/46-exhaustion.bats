@@ -45,8 +45,19 @@ injected_so_often() { [ "$(injected)" -ge "$1" ]; }
 
 # The accept that it sleeps in has its descriptor already.
 short_of_descriptors() {
-	prlimit --pid "$1" --nofile=7:
+	limit_descriptors "$1" 7
 	greeted
+}
+
+# limit_descriptors PID N: as the user that the worker is.
+limit_descriptors() {
+	local as=() ids
+	if [ "$(id -u)" -eq 0 ]; then
+		read -ra ids < <(ps -o uid=,gid= -p "$1")
+		as=(setpriv --reuid "${ids[0]}" --regid "${ids[1]}"
+		    --clear-groups)
+	fi
+	"${as[@]}" prlimit --pid "$1" "--nofile=$2:"
 }
 
 @test "C01 a worker that may not open a descriptor waits, and serves once it may" {
@@ -61,7 +72,7 @@ short_of_descriptors() {
 	[ "$(count_logged 'accept waits')" -eq 1 ]
 	[ ! -s "$D/reply" ]
 	t=$EPOCHREALTIME
-	prlimit --pid "$w" --nofile=1024:
+	limit_descriptors "$w" 1024
 	wait_for grep -q Welcome "$D/reply"
 	[ "$(since "$t")" -le 4500 ]
 	[ "$(one_worker)" = "$w" ]
@@ -69,7 +80,7 @@ short_of_descriptors() {
 	short_of_descriptors "$w"
 	ask x > "$D/reply" &
 	wait_for eval '[ "$(count_logged "accept waits")" -eq 2 ]'
-	prlimit --pid "$w" --nofile=1024:
+	limit_descriptors "$w" 1024
 	wait_for grep -q Welcome "$D/reply"
 }
 
@@ -186,6 +197,7 @@ short_of_descriptors() {
 	mapfile -t all < <(workers)
 	# so that they are replaced together
 	kill -STOP "$M"
+	wait_for grep -q '^State:.T' "/proc/$M/status"
 	kill -KILL "${all[@]}"
 	for p in "${all[@]}"; do wait_for gone_or_zombie "$p"; done
 	kill -CONT "$M"
@@ -201,20 +213,24 @@ LONELY=64123
 
 need_root() { [ "$(id -u)" -eq 0 ] || skip 'only root can become another user'; }
 
-as_lonely() {
-	setpriv --reuid $LONELY --regid $LONELY --clear-groups "$@"
+# Set AS to what makes a command that user's.
+be_lonely() {
+	AS=(setpriv --reuid $LONELY --regid $LONELY --clear-groups)
+	chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test" "$D"
+	"${AS[@]}" test -x "$PREFORKD" ||
+	    skip "another user cannot reach $PREFORKD"
 }
 
 # start_lonely PROCESSES ARG...: as that user, with at most so many of them.
 start_lonely() {
 	local n=$1
 	shift
+	be_lonely
 	mkdir "$D/run"
 	chown $LONELY "$D/run"
-	chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test" "$D"
 	STATUS=$D/run/status
-	printf '#!/bin/sh\nexec setpriv --reuid %s --regid %s --clear-groups %s "%s" "$@"\n' \
-	    $LONELY $LONELY "prlimit --nproc=$n:100" "$PROGRAM" > "$D/lonely"
+	printf '#!/bin/sh\nexec %s prlimit --nproc=%d:100 "%s" "$@"\n' \
+	    "${AS[*]}" "$n" "$PROGRAM" > "$D/lonely"
 	chmod 755 "$D/lonely"
 	PROGRAM=$D/lonely
 	start "$@"
@@ -222,8 +238,6 @@ start_lonely() {
 
 @test "C07 a limit on processes leaves the pool as large as it may be, and is outlived" {
 	need_root
-	as_lonely test -x "$PREFORKD" ||
-	    skip "another user cannot reach $PREFORKD"
 	# the master, the logger and four workers
 	start_lonely 6 -o 'workers-spare 4' -o 'workers-max 20' \
 	    -l 127.0.0.1:0 greet
@@ -236,7 +250,7 @@ start_lonely() {
 	has_workers 4
 	sleep 1
 	[ "$(count_logged 'warning: fork')" -eq 1 ]
-	as_lonely prlimit --pid "$M" --nproc=100:
+	"${AS[@]}" prlimit --pid "$M" --nproc=100:
 	wait_for grep -q 'greeted=8 ' "$D/held"
 	wait_for slots_are busy 8
 	exec 8>&-
@@ -251,7 +265,8 @@ start_lonely() {
 try_start() {
 	local call=$1 error=$2 n=$3 d=$D/$1.$3 rc=0 pid
 	mkdir "$d"
-	setsid strace -qq -o "$d/trace" -e "trace=$call" \
+	[ ${#AS[@]} -eq 0 ] || chown $LONELY "$d"
+	"${AS[@]}" setsid strace -qq -o "$d/trace" -e "trace=$call" \
 	    -e "inject=$call:error=$error:when=$n" "$PREFORKD" -d -1 \
 	    -o 'workers-spare 1' -o "status-file $d/status" \
 	    -l 127.0.0.1:0 greet > "$d/out" 2> "$d/log" < /dev/null 3>&- &
@@ -277,17 +292,20 @@ session_over() { ! ps -o stat= --sid "$1" | grep -q '^[^Z]'; }
 
 decided() { [ -s "$1/out" ] || gone_or_zombie "$2"; }
 
-# The number of CALLs before main's first, which is for /dev/null.
-before_main() {
-	strace -qq -o "$D/loading" -e "trace=openat,${1//,*}" "$PREFORKD" -V \
-	    > /dev/null
-	grep -c "^$1(" "$D/loading" || true
+# The number of CALLs that a mere check of the configuration takes.
+before_start() {
+	"${AS[@]}" strace -qq -e "trace=${1//,*}" "$PREFORKD" -n \
+	    -o 'workers-spare 1' -o "status-file $D/status" \
+	    -l 127.0.0.1:0 greet 2>&1 > /dev/null | grep -c "^$1(" || true
 }
 
-# sweep CALLS ERROR LAST: each of the first that main makes, four at a time.
+# sweep CALLS ERROR LAST: each of the first that a start makes, four at a time,
+# as a user for whom no user is looked up (libraries would be loaded for that).
 sweep() {
 	local n first
-	first=$(before_main "$1")
+	AS=()
+	[ "$(id -u)" -ne 0 ] || be_lonely
+	first=$(before_start "$1")
 	for ((n = 1; n <= $3; n++)); do
 		try_start "$1" "$2" $((first + n)) 3>&- &
 		[ $((n % 4)) -ne 0 ] || wait
@@ -458,7 +476,7 @@ told_at() {
 }
 
 @test "J05 SIGTERM at each step of the start ends it in order" {
-	for step in pipe2 fallocate flock link rename socket bind listen \
+	for step in pipe2 fallocate flock link rename bind listen \
 	    clone:when=1 clone:when=2; do
 		told_at "$step"
 		grep -q 'SIGTERM' "$D/trace"
