@@ -182,30 +182,31 @@ only_status_files() {
 	done
 }
 
-# race I: two starts on one status file; pids in $D/I.1 and $D/I.2.
+# race I: two starts on one status file, each with a directory of its own.
 race() {
-	local j
+	local top=$D j
+	STATUS=$top/$1/status
+	mkdir "$top/$1"
 	for j in 1 2; do
-		STATUS=$D/race$1/status LOG=$D/log$1.$j \
-		    start_quietly -o 'workers-spare 1' -l 127.0.0.1:0 greet
-		mv "$D/addresses" "$D/addresses$1.$j"
-		echo "$M" > "$D/$1.$j"
+		local D=$top/$1.$j LOG=$top/$1.$j/log
+		mkdir "$D"
+		start_quietly -o 'workers-spare 1' -l 127.0.0.1:0 greet
+		echo "$M" > "$D/pid"
 	done
 }
 
 # settled I: one of them has ended ($LOST) and the other serves ($WON).
 settled() {
-	local one two
-	one=$(< "$D/$1.1") two=$(< "$D/$1.2")
-	if gone_or_zombie "$one"; then
-		LOST=1 M=$two
-	elif gone_or_zombie "$two"; then
-		LOST=2 M=$one
+	local one=$D/$1.1 two=$D/$1.2
+	if gone_or_zombie "$(< "$one/pid")"; then
+		LOST=$one WON=$two
+	elif gone_or_zombie "$(< "$two/pid")"; then
+		LOST=$two WON=$one
 	else
 		return 1
 	fi
-	WON=$((3 - LOST))
-	[ -s "$D/addresses$1.$WON" ] || gone_or_zombie "$M"
+	M=$(< "$WON/pid")
+	[ -s "$WON/addresses" ] || gone_or_zombie "$M"
 }
 
 @test "J03 of two starts at once exactly one serves, ten times" {
@@ -213,14 +214,14 @@ settled() {
 		race "$i"
 	done
 	for i in {1..10}; do
-		STATUS=$D/race$i/status
 		wait_for settled "$i"
+		STATUS=$D/$i/status
 		rc=0
-		wait "$(< "$D/$i.$LOST")" || rc=$?
+		wait "$(< "$LOST/pid")" || rc=$?
 		[ "$rc" -eq 1 ]
-		[ ! -s "$D/addresses$i.$LOST" ]
-		tail -n 1 "$D/log$i.$LOST" | grep "in use by preforkd $M\$"
-		PORT=$(sed 's/.*://' "$D/addresses$i.$WON")
+		[ ! -s "$LOST/addresses" ]
+		tail -n 1 "$LOST/log" | grep "in use by preforkd $M\$"
+		PORT=$(sed 's/.*://' "$WON/addresses")
 		[[ $(ask x) == *"client #1 "* ]]
 		stop INT
 		only_status_files

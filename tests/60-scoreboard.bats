@@ -42,8 +42,8 @@ greeted() { ask x "${GREET##*:}" | grep -q '^Welcome'; }
 born() { count_logged ' worker born '; }
 burials() { count_logged ' worker (died|left) '; }
 
-# Whatever the files hold, preforkctl ends with a documented code, and says
-# nothing raw.
+# Whatever the files hold, preforkctl shows a server that is alive, perhaps
+# degraded (1), or cannot tell (3), and says nothing raw.
 shows_something() {
 	local command rc
 	for command in status workers deaths; do
