@@ -294,7 +294,7 @@ peer_text(const struct slot *c, char buf[ADDRESS_TEXT])
 {
 	char host[INET6_ADDRSTRLEN];
 
-	switch (c->peer_family) {
+	switch ((uint32_t)c->peer_family) {
 	case AF_INET:
 		inet_ntop(AF_INET, c->peer, host, sizeof(host));
 		snprintf(buf, ADDRESS_TEXT, "%s:%u", host, c->peer_port);

@@ -83,6 +83,7 @@ verdict() { [[ $(status) == "preforkd $1"* ]]; }
 slow_reloads() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
+	USER_OPTION=(-o 'user 0:0')	# it looks at a file of this test
 	CONF=$D/a.conf
 	printf '%s\n' 'service abort' 'run abort' 'listen 127.0.0.1:0' > "$CONF"
 	start -f "$CONF"

@@ -358,7 +358,8 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 	same_fds
 	after=$(resident)
 	echo "resident before $before kB, after $after kB"
-	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + before / 100 + 8)) ]
+	# Some pages come and go; 120 bytes lost at each reload would show.
+	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + 20)) ]
 	[ "$(generation)" -eq 201 ]
 }
 
@@ -452,8 +453,8 @@ start_status() {
 	[ ! -e "$D/elsewhere" ]
 	sed 's/mode=600/mode=666/' "$D/good" > "$D/conf"
 	reload_refused 'listen unix:.*sock: a new mode or owner needs a restart'
-	sed 's/workers-max 10/workers-max 11/' "$D/good" > "$D/conf"
-	reload_refused 'workers-max .*need 22 slots: the scoreboard has 20, a restart'
+	sed 's/workers-max 10/workers-max 30000/' "$D/good" > "$D/conf"
+	reload_refused 'workers-max .*need 60000 slots: the scoreboard has [0-9]+, a restart'
 	cp "$D/good" "$D/conf"
 	reload
 	[ -S "$D/sock" ]

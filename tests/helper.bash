@@ -18,6 +18,7 @@ PREFORKD=$SRC/preforkd
 PREFORKCTL=$SRC/preforkctl
 FAULTY=$TOOLS/preforkd-faulty
 DEADLINE=${DEADLINE:-20}	# seconds that a fact may take
+USER_OPTION=()			# of every server that start starts
 unset XDG_RUNTIME_DIR NOTIFY_SOCKET LISTEN_FDS LISTEN_PID
 
 setup() {
@@ -65,7 +66,8 @@ start() {
 
 start_quietly() {
 	: > "$D/addresses"
-	setsid "$PROGRAM" -d -1 -o "status-file $STATUS" "$@" \
+	setsid "$PROGRAM" -d -1 -o "status-file $STATUS" \
+	    "${USER_OPTION[@]}" "$@" \
 	    > "$D/addresses" 2>> "$LOG" < /dev/null 3>&- &
 	M=$!
 	STARTED+=("$M")
