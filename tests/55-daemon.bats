@@ -641,7 +641,9 @@ stuck_log() {
 	fault_service
 	stuck_log
 	: > "$D/addresses"
-	setsid "$PROGRAM" -d -1 -o "status-file $STATUS" \
+	# or it would say, into the log, that it cannot look for leaks
+	ASAN_OPTIONS=detect_leaks=0 \
+	    setsid "$PROGRAM" -d -1 -o "status-file $STATUS" \
 	    -o "pidfile $PIDFILE" -o 'user root' -o 'drain-timeout 1s' \
 	    -l 127.0.0.1:0 abort > "$D/addresses" 2>&9 < /dev/null 3>&- 9>&- &
 	M=$!
