@@ -9,7 +9,7 @@ load helper
 load clients
 
 # ctl ARG...: of the server of this test.
-ctl() { "$PREFORKCTL" -s "$STATUS" "$@"; }
+ctl() { timeout "$DEADLINE" "$PREFORKCTL" -s "$STATUS" "$@"; }
 
 # begin NAME ARG...: the same beside the test, its exit status in $D/NAME.rc.
 begin() {
@@ -85,7 +85,9 @@ slow_reloads() {
 	PROGRAM=$FAULTY
 	USER_OPTION=(-o 'user 0:0')	# it looks at a file of this test
 	CONF=$D/a.conf
-	printf '%s\n' 'service abort' 'run abort' 'listen 127.0.0.1:0' > "$CONF"
+	# as this user, who can see the file
+	printf '%s\n' "user $(id -un)" 'service abort' 'run abort' \
+	    'listen 127.0.0.1:0' > "$CONF"
 	start -f "$CONF"
 	touch "$FAULT_FILE.slow"	# each takes 2 s
 }
@@ -108,7 +110,7 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 	echo 'nonsense 1' >> "$CONF"
 	begin second reload
 	outcome first 0 'reloaded, generation 2, *'
-	outcome second 1 "preforkctl: reload failed: $CONF:4: *"
+	outcome second 1 "preforkctl: reload failed: $CONF:5: *"
 }
 
 @test "reloads that fold all get the outcome of one that began after them" {
@@ -208,6 +210,43 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 	release
 	outcome stop 0 'stopped, 0 clients cut'
 	ended 0
+}
+
+@test "a server in the background is controlled by its pid file" {
+	PIDFILE=$D/x.pid
+	STATUS=$D/x.status
+	start_daemon -l 127.0.0.1:0 greet
+	run "$PREFORKCTL" -p "$PIDFILE" reload
+	[ "$status" -eq 0 ]
+	run "$PREFORKCTL" -p "$PIDFILE" stop
+	[ "$status" -eq 0 ]
+	[ "$output" = 'stopped, 0 clients cut' ]
+	wait_for gone_or_zombie "$M"
+	M=''
+	[ ! -e "$PIDFILE" ]
+	run "$PREFORKCTL" -p "$PIDFILE" stop
+	[ "$status" -eq 2 ]
+}
+
+@test "reopen returns when the log has a new file, or says that it has not" {
+	start_daemon -l 127.0.0.1:0 greet
+	mv "$LOG" "$D/old"
+	told 0 reopened reopen
+	[ -e "$LOG" ]
+	logged 'notice: log reopened'
+	mv "$LOG" "$D/older"
+	mkdir "$LOG"
+	told 1 'preforkctl: the log could not be reopened *' reopen
+	grep -q 'error: log not reopened' "$D/older"
+	rmdir "$LOG"
+	told 0 reopened reopen
+	told 0 'stopped, 0 clients cut' stop
+	M=''
+}
+
+@test "reopen of a log that is no file succeeds" {
+	serve
+	told 0 reopened reopen
 }
 
 @test "without pidfd the signal is sent as well" {

@@ -49,7 +49,7 @@ shows_something() {
 	for command in status workers deaths; do
 		rc=0
 		status $command > "$D/shown" 2>&1 || rc=$?
-		[ $rc -eq 0 ] || [ $rc -eq 3 ] || return 1
+		[ $rc -eq 0 ] || [ $rc -eq 1 ] || [ $rc -eq 3 ] || return 1
 		! LC_ALL=C grep -aq '[^ -~]' "$D/shown" || return 1
 	done
 }
