@@ -274,6 +274,31 @@ in_foreground_ended() { [ "$RC" -eq 0 ] || [ "$RC" -eq 143 ]; }
 	sweep in_foreground
 }
 
+@test "J05 SIGTERM to the command that waits ends what it has started" {
+	fault_service
+	touch "$FAULT_FILE.slow"
+	for s in TERM INT; do
+		"$PROGRAM" -o "status-file $STATUS" -o "pidfile $PIDFILE" \
+		    -o "log file $LOG" -o 'user root' -l 127.0.0.1:0 abort \
+		    < /dev/null 2> "$D/err" 3>&- &
+		wait_for test -e "$PIDFILE"
+		kill -$s "$!"
+		rc=0
+		wait $! || rc=$?
+		[ "$rc" -eq 1 ]
+		told 'the server was told to stop while it started'
+		wait_for none_left
+		[ ! -e "$PIDFILE" ]
+	done
+}
+
+@test "a start waits for a server that is just about to end" {
+	start_daemon -l 127.0.0.1:0 greet
+	kill -TERM "$M"
+	start_daemon -l "$ADDRESS" greet
+	serves
+}
+
 @test "B06 a start after kill -9 works, over the pid file that was left" {
 	start_daemon -l 127.0.0.1:0 greet
 	first=$M
@@ -424,12 +449,16 @@ null_devices() {
 }
 
 @test "whoever reads what the command says sees its end" {
-	out=$(timeout "$DEADLINE" "$PROGRAM" -1 -o "status-file $STATUS" \
-	    -o "pidfile $PIDFILE" -o "log file $LOG" -o 'workers-spare 20' \
-	    -l 127.0.0.1:0 greet 2>&1 < /dev/null 3>&-)
+	mkfifo "$D/pipe"
+	cat "$D/pipe" > "$D/read" 3>&- &
+	reader=$!
+	"$PROGRAM" -1 -o "status-file $STATUS" -o "pidfile $PIDFILE" \
+	    -o "log file $LOG" -o 'workers-spare 20' -l 127.0.0.1:0 greet \
+	    > "$D/pipe" 2>&1 < /dev/null 3>&-
 	M=$(< "$PIDFILE")
 	STARTED+=("$M")
-	[[ $out == *127.0.0.1:* ]]
+	wait_for gone_or_zombie "$reader"
+	grep -q '^127.0.0.1:' "$D/read"
 }
 
 @test "a log on standard error goes on there after the start" {
@@ -612,7 +641,9 @@ stuck_log() {
 	fault_service
 	stuck_log
 	: > "$D/addresses"
-	setsid "$PROGRAM" -d -1 -o "status-file $STATUS" \
+	# or it would say, into the log, that it cannot look for leaks
+	ASAN_OPTIONS=detect_leaks=0 \
+	    setsid "$PROGRAM" -d -1 -o "status-file $STATUS" \
 	    -o "pidfile $PIDFILE" -o 'user root' -o 'drain-timeout 1s' \
 	    -l 127.0.0.1:0 abort > "$D/addresses" 2>&9 < /dev/null 3>&- 9>&- &
 	M=$!
