@@ -14,10 +14,9 @@ setup_file() {
 	export ROOT
 	chmod 755 "$ROOT"	# for the tests with another user
 	mkdir "$ROOT/build" "$ROOT/run"
-	cd "$ROOT/build" || return
-	"$TOP/configure" -q --prefix="$ROOT/usr" --sysconfdir="$ROOT/etc" \
-	    --runstatedir="$ROOT/run" CFLAGS=-O1
-	env -u MAKEFLAGS make -s -j2 install SANITIZE="${SANITIZE-}" \
+	(cd "$ROOT/build" && "$TOP/configure" -q --prefix="$ROOT/usr" \
+	    --sysconfdir="$ROOT/etc" --runstatedir="$ROOT/run" CFLAGS=-O1 &&
+	    env -u MAKEFLAGS make -s -j2 install SANITIZE="${SANITIZE-}") \
 	    > "$ROOT/build.log" 2>&1 3>&- ||
 	    { cat "$ROOT/build.log" >&2; return 1; }
 	cp -a "$ROOT/etc" "$ROOT/etc.installed"
@@ -36,14 +35,18 @@ setup() {
 	rm -rf "$ETC" "$RUN"
 	cp -a "$ROOT/etc.installed" "$ETC"
 	conf preforkd
-	KILL=()
+	STRANGERS=()
 }
 
 # Ends what a test has left running; servers that do not stop have failed it.
 teardown() {
 	local bad=0 p
 	DEADLINE=10
-	for p in "${KILL[@]}" $(masters); do
+	for p in "${STRANGERS[@]}"; do
+		kill -KILL "$p" 2>/dev/null || true
+		wait_for gone "$p" || bad=1
+	done
+	for p in $(masters); do
 		kill -INT "$p" 2>/dev/null || true
 	done
 	wait_for no_servers || bad=1
@@ -96,7 +99,7 @@ generation() { ctl preforkd | grep -qE "^generation: +$1\$"; }
 stranger() {
 	sleep 1000 3>&- &
 	STRANGER=$!
-	KILL+=("$STRANGER")
+	STRANGERS+=("$STRANGER")
 }
 
 # The table of J12, for the server NAME.
@@ -286,11 +289,10 @@ table() {
 	init 0 stop
 	# Nor does the lock of another file make him the master.
 	exec 7>&-
-	flock "$D/other" sleep 1000 3>&- &
-	KILL+=($!)
+	flock -F "$D/other" sleep 1000 3>&- &
+	STRANGERS+=($!)
 	wait_for grep -q " WRITE $! " /proc/locks
 	printf %s "$!" > "$RUN/preforkd.pid"
-	KILL+=("$(ps -o pid= --ppid $!)")
 	init 1 status
 	init 0 stop
 	not gone $!
