@@ -291,7 +291,7 @@ before_main() {
 # sweep CALLS ERROR LAST: each of the first that main makes, four at a time.
 sweep() {
 	local n first
-	first=$(before_main "$1")
+	first=${FIRST:-$(before_main "$1")}
 	for ((n = 1; n <= $3; n++)); do
 		try_start "$1" "$2" $((first + n)) 3>&- &
 		[ $((n % 4)) -ne 0 ] || wait
@@ -316,12 +316,17 @@ refused_starts() { cat "$D"/*/outcome | sort | uniq -c >&2; cat "$D"/*/outcome |
 }
 
 @test "C08 a start that gets no descriptor ends with its reason or serves" {
-	sweep openat EMFILE 40
+	# Looking for users opens what it likes; after it come four /dev/null.
+	FIRST=$(timeout 5 strace -qq -e trace=openat "$PREFORKD" -d \
+	    -o "status-file $D/s" "${USER_OPTION[@]}" -l 127.0.0.1:0 greet 2>&1 |
+	    grep -a openat | grep -anF '"/dev/null", O_RDWR|O_CLOEXEC' |
+	    sed -n '1s/:.*//p')
+	FIRST=$((FIRST - 1)) sweep openat EMFILE 12
 	sweep pipe2 EMFILE 3
 	sweep socket EMFILE 6
 	sweep dup3 EMFILE 2
 	swept
-	[ "$(refused_starts)" -ge 10 ]
+	[ "$(refused_starts)" -ge 9 ]
 }
 
 @test "C08 a start that can write no status ends with its reason" {

@@ -83,6 +83,7 @@ verdict() { [[ $(status) == "preforkd $1"* ]]; }
 slow_reloads() {
 	export FAULT_FILE=$D/fault
 	PROGRAM=$FAULTY
+	USER_OPTION=(-o 'user 0:0')	# it looks at a file of this test
 	CONF=$D/a.conf
 	# as this user, who can see the file
 	printf '%s\n' "user $(id -un)" 'service abort' 'run abort' \

@@ -193,7 +193,8 @@ refused() {
 	mkdir -m 755 "$D/empty"
 	printf 'Zone Odd 5:45 - ODD\n' > "$D/zones"
 	zic -d "$D/zone" "$D/zones"
-	TZ=:$D/zone/Odd start -o "chroot $D/empty" -l 127.0.0.1:0 daytime
+	TZ=:$D/zone/Odd start -o "chroot $D/empty" \
+	    -o 'workers-max 8' -l 127.0.0.1:0 daytime
 	for w in $(workers); do
 		[ "$(readlink "/proc/$w/root")" = "$D/empty" ]
 		[ "$(readlink "/proc/$w/cwd")" = "$D/empty" ]
