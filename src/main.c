@@ -241,8 +241,8 @@ warn_of_user(const struct conf_service *s)
 		return;
 	}
 	if (s->user_is_nobody)
-		log_warnx("no user " CONF_DEFAULT_USER " here, serving as "
-		    "nobody service=%s", s->name);
+		log_warnx("no user %s here, serving as nobody service=%s",
+		    CONF_DEFAULT_USER, s->name);
 	if (s->user.uid == 0)
 		log_warnx("serving as root service=%s", s->name);
 	else if (s->user.gid == 0)

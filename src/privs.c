@@ -90,7 +90,7 @@ static void
 unshield(void)
 {
 	if (shielded && set_oom_score(oom_score) == -1)
-		log_warn(OOM_SCORE);
+		log_warn("oom_score_adj");
 }
 
 #ifdef __linux__

@@ -292,9 +292,10 @@ warn_if_down(const struct server *server)
 static const char *
 peer_text(const struct slot *c, char buf[ADDRESS_TEXT])
 {
+	uint32_t family = c->peer_family;
 	char host[INET6_ADDRSTRLEN];
 
-	switch ((uint32_t)c->peer_family) {
+	switch (family) {
 	case AF_INET:
 		inet_ntop(AF_INET, c->peer, host, sizeof(host));
 		snprintf(buf, ADDRESS_TEXT, "%s:%u", host, c->peer_port);

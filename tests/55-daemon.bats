@@ -196,8 +196,9 @@ race() {
 	mkdir "$dir"
 	(
 		rc=0
-		PIDFILE=$D/race.$1 D=$dir STATUS=$dir/status LOG=$dir/log \
-		    daemon -o 'workers-spare 1' -l 127.0.0.1:0 greet || rc=$?
+		PIDFILE=$D/race.$1 STATUS=$dir/status LOG=$dir/log
+		D=$dir
+		daemon -o 'workers-spare 1' -l 127.0.0.1:0 greet || rc=$?
 		echo $rc > "$dir/rc"
 	) 3>&- &
 }
@@ -596,7 +597,7 @@ elsewhere() {
 	elsewhere 'mount -o remount,bind,ro /'
 	serves
 	stop_daemon
-	not grep -E '\] (alert|error)' "$LOG"
+	run -1 grep -E '\] (alert|error)' "$LOG"
 	LOG=$D/log
 }
 

@@ -448,6 +448,6 @@ examples() {
 }
 
 @test "the documents name no setting of the future" {
-	run -1 grep -nE '^\.(It )?Ic (user|group|chroot|pidfile|exec|resident|module|allow|deny)\>' \
+	run -1 grep -nE '^\.(It )?Ic (exec|resident|module|allow|deny)\>' \
 	    "$TOP"/man/*.[1-9]
 }
