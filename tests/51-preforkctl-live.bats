@@ -106,7 +106,7 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 @test "reload during a reload waits for the one that begins after it" {
 	slow_reloads
 	begin first reload
-	wait_for reload_runs
+	wait_for comes_up		# it has read the file
 	echo 'nonsense 1' >> "$CONF"
 	begin second reload
 	outcome first 0 'reloaded, generation 2, *'
