@@ -239,10 +239,11 @@ serve(struct life *l, int fd, const struct address *peer)
 	log_connected(c, conf);
 	conf->run->serve(c);
 	account(l, c);
+	log_closed(c, conf);
+	/* From here on a death costs no client. */
 	atomic_store(&l->slot->state, SLOT_CLOSING);
 	linger_sweep(&l->linger);
 	linger_end(&l->linger, fd);
-	log_closed(c, conf);
 	title_idle(l);
 	become_idle(l);
 }
