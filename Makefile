@@ -1,7 +1,7 @@
 # Makefile: builds, tests and installs preforkd.  For GNU make.
 #
 # config.mk, written by configure, says which compiler, paths and system
-# features there are; when it is missing, make runs autoreconf and configure
+# features there are; when it is missing, make runs autoconf and configure
 # by itself.  Sources, tests and manual pages are found by wildcards: a new
 # file needs no line here.  To build elsewhere: mkdir b && cd b &&
 # ../configure && make; nothing is written beside the sources then.
@@ -73,10 +73,10 @@ ifneq ($(filter-out $(unconfigured),$(or $(MAKECMDGOALS),all)),)
 include config.mk
 
 $(srcdir)/configure: $(srcdir)/configure.ac
-	@command -v autoreconf >/dev/null || { echo "make: autoreconf is" \
+	@command -v autoconf >/dev/null || { echo "make: autoconf is" \
 	    "missing; on Debian: apt-get install autoconf (a release" \
 	    "tarball does without)" >&2; exit 1; }
-	@cd $(srcdir) && autoreconf && rm -rf autom4te.cache && touch configure
+	@cd $(srcdir) && autoconf && rm -rf autom4te.cache
 
 config.mk: $(srcdir)/configure $(srcdir)/config.mk.in
 	@if [ -x config.status ]; then \

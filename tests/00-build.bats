@@ -298,10 +298,10 @@ teardown_file() {
 
 @test "without autoconf make says what to install" {
 	copy_tree "$BATS_TEST_TMPDIR/tree"
-	path_without autoreconf
+	path_without autoconf
 	run clean make -C "$BATS_TEST_TMPDIR/tree"
 	[ "$status" -ne 0 ]
-	[[ "$output" == *"autoreconf is missing"*"apt-get install autoconf"* ]]
+	[[ "$output" == *"autoconf is missing"*"apt-get install autoconf"* ]]
 }
 
 @test "deps is silent and leaves apt alone when nothing is missing" {
