@@ -458,6 +458,36 @@ bool	 program_env_put(struct program_env *, const char *name,
  */
 pid_t	 program_start(const struct program *);
 
+/* says.c: what a program says on its standard error, as lines of the log */
+
+#define SAYS_TEXT	800	/* bytes of a line */
+#define SAYS_LINES	20
+#define SAYS_WINDOW	1000	/* ms */
+
+/* All zero at first, but for service. */
+struct says {
+	const char	*service;	/* whose program, ... */
+	uint64_t	 client;	/* ... for whom, 0: nobody alone, ... */
+	pid_t		 pid;		/* ... and which */
+	int64_t		 window_end;
+	int		 left;		/* lines that it may still say */
+	unsigned long long suppressed;	/* ... and has not, to be told */
+	int64_t		 told;		/* when the last ones were */
+	size_t		 size;
+	char		 text[SAYS_TEXT];	/* the line so far */
+};
+
+/* Whose words follow; one that spoke before has come to its end. */
+void	 says_begin(struct says *, uint64_t client, pid_t);
+/* Bytes that it has written; with none, a suppressed number that is due. */
+void	 says_feed(struct says *, int64_t now, const char *, size_t);
+/* When to feed it, be it nothing; 0: no need. */
+int64_t	 says_due(const struct says *);
+/* The end of its words: a line without newline is one as well. */
+void	 says_end(struct says *, int64_t now);
+/* The same, and nobody will speak any more. */
+void	 says_finish(struct says *, int64_t now);
+
 /* trial.c: whether a service could serve, tried by a child */
 
 /*
