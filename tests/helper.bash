@@ -10,7 +10,7 @@
 
 bats_require_minimum_version 1.7.0
 
-TOP=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILDDIR=${BUILDDIR:-$TOP}
 SRC=$BUILDDIR/src
 TOOLS=$BUILDDIR/tests/build
