@@ -743,6 +743,8 @@ struct worker {
 	struct scoreboard *board;
 	const struct conf_service *conf;
 	const struct listener *listener;
+	int		 log_fd;	/* its own description of FD_LOG ... */
+	int		 poke_fd;	/* ... and of FD_POKE; -1: the master's */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	uint32_t	 generation;

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -101,6 +102,43 @@ born(struct master *m, int slot, pid_t pid)
 	    service->generation->number);
 }
 
+/*
+ * A pipe with a description of its own: O_NONBLOCK belongs to that, and what
+ * one process does to it must not make another one wait, the master least of
+ * all.  Returns false when the system is short of something; where /proc is
+ * missing or closed to us the worker goes on with the master's.
+ */
+static bool
+reopen_pipe(int fd, int *own)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	*own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	return *own != -1 || (errno != EMFILE && errno != ENFILE &&
+	    errno != ENOMEM);
+}
+
+/* fork(2), with what the child alone is to have. */
+static pid_t
+fork_worker(struct worker *w)
+{
+	pid_t pid = -1;
+	int saved;
+
+	w->log_fd = w->poke_fd = -1;
+	if (reopen_pipe(FD_LOG, &w->log_fd) &&
+	    reopen_pipe(FD_POKE, &w->poke_fd) && (pid = _Fork()) == 0)
+		return 0;
+	saved = errno;
+	if (w->log_fd != -1)
+		close(w->log_fd);
+	if (w->poke_fd != -1)
+		close(w->poke_fd);
+	errno = saved;
+	return pid;
+}
+
 int
 spawn_worker(struct master *m, struct pool *p)
 {
@@ -122,7 +160,7 @@ spawn_worker(struct master *m, struct pool *p)
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,
 	    .dumpable = p->service->generation->conf->dumpable };
-	if ((pid = _Fork()) == -1) {
+	if ((pid = fork_worker(&w)) == -1) {
 		fork_failed(m, slot);
 		return -1;
 	}

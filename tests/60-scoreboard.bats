@@ -191,6 +191,27 @@ signals_are_ours() {
 	ended 2
 }
 
+@test "R22 workers that make their pipes blocking, and fill them, make nobody else wait" {
+	start_beside command
+	l=$(logger_pid)
+	kill -STOP "$l"
+	for fd in 3 4; do
+		ask "block $fd" > "$D/block$fd" 3>&- &
+		wait_for grep -q pid "$D/block$fd"
+	done
+	# the master has something to say, and drops it
+	wait_for master_drops
+	"$TOOLS/storm" -n 200 -c 4 "$GREET"
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	ended 2
+	took "$t" 2000 8000
+}
+master_drops() {
+	kill -KILL "$(status workers | awk '/ idle .* greet$/ {print $3; exit}')" || true
+	[ "$(status | awk '/^log dropped:/ { print $3 }')" -gt 0 ]
+}
+
 # wrapped COMMAND: the program, started by this line of shell.
 wrapped() {
 	printf '#!/bin/bash\n%s "%s" "$@"\n' "$1" "$PROGRAM" > "$D/wrapped"
