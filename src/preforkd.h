@@ -977,6 +977,8 @@ struct master {
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
+	uint64_t	 forks_seen;	/* before this pass, and ... */
+	int		 vain;		/* ... passes in a row without any */
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */

@@ -191,6 +191,19 @@ signals_are_ours() {
 	ended 2
 }
 
+@test "R4 a worker that floods the wake-up pipe costs the master little processor time" {
+	start_beside command
+	ask poke > "$D/poke" 3>&- &
+	wait_for grep -q pid "$D/poke"
+	before=$(cpu "$M")
+	sleep 1
+	[ $(($(cpu "$M") - before)) -le 15 ]
+	# and no time to see a signal, or a death
+	kill -TERM "$M"
+	DEADLINE=2 wait_for logged 'stopping, clients finish'
+	ended 2
+}
+
 @test "R22 workers that make their pipes blocking, and fill them, make nobody else wait" {
 	start_beside command
 	l=$(logger_pid)
