@@ -743,8 +743,8 @@ struct worker {
 	struct scoreboard *board;
 	const struct conf_service *conf;
 	const struct listener *listener;
-	int		 log_fd;	/* its own description of FD_LOG ... */
-	int		 poke_fd;	/* ... and of FD_POKE; -1: the master's */
+	int		 log_fd;	/* its service's ... */
+	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
@@ -903,6 +903,8 @@ struct service {
 	struct generation *generation;
 	const struct conf_service *conf;
 	int		 index;		/* row in the scoreboard */
+	int		 log_fd;	/* for its workers: FD_LOG ... */
+	int		 poke_fd;	/* ... and FD_POKE */
 	int		 npools;
 	int		 early_deaths;	/* in a row */
 	int64_t		 delay;		/* of the throttle; 0: none */
@@ -1033,6 +1035,15 @@ void	 status_publish(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
+/*
+ * The log pipe and the wake-up pipe for the workers of a service, as open file
+ * descriptions of their own: O_NONBLOCK belongs to that, and what a worker
+ * does to it must not make the master wait, or another service.  Where /proc
+ * is missing, or closed to us, they are the master's.  Returns 0, or -1 with
+ * errno and none open.
+ */
+int	 spawn_open_pipes(struct service *);
+void	 spawn_close_pipes(struct service *);
 /* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
 int	 spawn_worker(struct master *, struct pool *);
 /* Tell a worker to leave, until kill_at (0: whenever); or kill it. */

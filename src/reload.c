@@ -222,6 +222,10 @@ make_service(struct master *m, struct generation *g,
 	if ((index = status_service_row(m, conf->name)) == -1 ||
 	    (s = calloc(1, sizeof(*s))) == NULL)
 		return NULL;
+	if (spawn_open_pipes(s) == -1) {
+		free(s);
+		return NULL;
+	}
 	s->conf = conf;
 	s->generation = g;
 	s->index = index;
@@ -377,6 +381,7 @@ free_generation(struct master *m, struct generation *g)
 	while ((s = TAILQ_FIRST(&g->services)) != NULL) {
 		TAILQ_REMOVE(&g->services, s, entry);
 		status_free_service_row(m, s->index);
+		spawn_close_pipes(s);
 		free(s);
 	}
 	conf_free(g->conf);

@@ -102,41 +102,37 @@ born(struct master *m, int slot, pid_t pid)
 	    service->generation->number);
 }
 
-/*
- * A pipe with a description of its own: O_NONBLOCK belongs to that, and what
- * one process does to it must not make another one wait, the master least of
- * all.  Returns false when the system is short of something; where /proc is
- * missing or closed to us the worker goes on with the master's.
- */
-static bool
-reopen_pipe(int fd, int *own)
+static int
+reopen(int fd, int *own)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	*own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-	return *own != -1 || (errno != EMFILE && errno != ENFILE &&
-	    errno != ENOMEM);
+	if (*own == -1 && errno != EMFILE && errno != ENFILE &&
+	    errno != ENOMEM)
+		*own = fcntl(fd, F_DUPFD_CLOEXEC, FD_FIRST_FREE);
+	return *own == -1 ? -1 : 0;
 }
 
-/* fork(2), with what the child alone is to have. */
-static pid_t
-fork_worker(struct worker *w)
+int
+spawn_open_pipes(struct service *service)
 {
-	pid_t pid = -1;
-	int saved;
-
-	w->log_fd = w->poke_fd = -1;
-	if (reopen_pipe(FD_LOG, &w->log_fd) &&
-	    reopen_pipe(FD_POKE, &w->poke_fd) && (pid = _Fork()) == 0)
+	service->log_fd = service->poke_fd = -1;
+	if (reopen(FD_LOG, &service->log_fd) == 0 &&
+	    reopen(FD_POKE, &service->poke_fd) == 0)
 		return 0;
-	saved = errno;
-	if (w->log_fd != -1)
-		close(w->log_fd);
-	if (w->poke_fd != -1)
-		close(w->poke_fd);
-	errno = saved;
-	return pid;
+	spawn_close_pipes(service);
+	return -1;
+}
+
+void
+spawn_close_pipes(struct service *service)
+{
+	if (service->log_fd != -1)
+		close(service->log_fd);
+	if (service->poke_fd != -1)
+		close(service->poke_fd);
 }
 
 int
@@ -156,11 +152,12 @@ spawn_worker(struct master *m, struct pool *p)
 	prepare_slot(m, slot);
 	w = (struct worker){ .board = &m->board, .conf = p->service->conf,
 	    .listener = p->listener, .number = slot,
+	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,
 	    .dumpable = p->service->generation->conf->dumpable };
-	if ((pid = fork_worker(&w)) == -1) {
+	if ((pid = _Fork()) == -1) {
 		fork_failed(m, slot);
 		return -1;
 	}

@@ -391,10 +391,8 @@ static void
 take_descriptors(const struct worker *w)
 {
 	take_descriptor(w->listener->fd, FD_LISTENER);
-	if (w->log_fd != -1)
-		take_descriptor(w->log_fd, FD_LOG);
-	if (w->poke_fd != -1)
-		take_descriptor(w->poke_fd, FD_POKE);
+	take_descriptor(w->log_fd, FD_LOG);
+	take_descriptor(w->poke_fd, FD_POKE);
 	closefrom(FD_FIRST_FREE);
 }
 

@@ -357,7 +357,7 @@ refused_starts() { cat "$D"/*/outcome | grep -c 'exit 1$'; }
 	PROGRAM=$D/wrapped
 	start_greet
 	greeted
-	[ "$(master_fds)" -le 12 ]
+	[ "$(master_fds)" -le 14 ]
 	for p in $(workers) $(logger_pid); do
 		wait_for has_few "$p"
 	done
