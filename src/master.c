@@ -22,6 +22,7 @@
 
 #define LISTENER_EVERY	20	/* ms between looks at a listener that leaves */
 #define PULLED_EVERY	100	/* ... whose workers are finishing */
+#define LOGGER_BEGINS	5	/* ms between looks at one that starts */
 #define LOGGER_EVERY	1000	/* a dead logger is replaced */
 #define LOGGER_TIME	2000	/* for its last line */
 #define VAIN_PASSES	16	/* in a row, for the wake-up pipe alone */
@@ -284,20 +285,41 @@ not_ready(struct master *m, struct generation *g, const char *why)
 }
 
 /* As many as the generation begins with have been ready once. */
+static bool
+workers_ready(const struct master *m, const struct generation *g)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == g && p->been_ready < p->first)
+			return false;
+	return true;
+}
+
+/* The first logger: there is no server without a log. */
+static bool
+logger_ready(struct master *m)
+{
+	if (m->state != MASTER_STARTING ||
+	    atomic_load(&m->board.commons->log_begun) > 0)
+		return true;
+	master_wake_at(m, m->now + LOGGER_BEGINS);
+	return false;
+}
+
 static void
 judge_readiness(struct master *m)
 {
 	struct generation *g = TAILQ_FIRST(&m->generations);
 	const struct service *s;
-	const struct pool *p;
-	bool all = true;
 
 	if (g->ready || m->state > MASTER_RUNNING)
 		return;
-	TAILQ_FOREACH(p, &m->pools, entry)
-		if (p->service->generation == g && p->been_ready < p->first)
-			all = false;
-	if (all) {
+	if (m->state == MASTER_STARTING && m->logger == 0) {
+		not_ready(m, g, "the logger died");
+		return;
+	}
+	if (workers_ready(m, g) && logger_ready(m)) {
 		ready(m, g);
 		return;
 	}
@@ -319,14 +341,14 @@ keep_logger(struct master *m)
 {
 	const struct generation *g = TAILQ_FIRST(&m->generations);
 
-	if (m->logger != 0 || g == NULL)
+	if (m->logger != 0 || g == NULL || m->failed)
 		return;
 	if (m->now < m->logger_retry_at) {
 		master_wake_at(m, m->logger_retry_at);
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	m->logger = logger_start(m->log_fd, &g->conf->log, m->board.commons);
+	m->logger = logger_start(m->log_fd, &g->conf->log, &m->board);
 	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);

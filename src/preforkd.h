@@ -509,6 +509,7 @@ struct commons {
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
 	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
+	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -610,7 +611,7 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
-/* In a new worker: give up the writable view of status; 0, or -1 and errno. */
+/* In a child: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
 void	 scoreboard_head(struct scoreboard *);
@@ -865,9 +866,11 @@ size_t	 sink_write(struct sink *, char *lines, size_t size);
 
 /*
  * Fork the logger, which reads records from the pipe and writes lines until
- * all write ends are closed.  Returns its pid or -1.
+ * all write ends are closed.  Returns its pid or -1.  When it is able to, it
+ * counts in log_begun of the commons.
  */
-pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *,
+	    struct scoreboard *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 

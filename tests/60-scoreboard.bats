@@ -345,6 +345,15 @@ titled() { ps -o args= --ppid "$M" | grep -E "$1"; }
 	not grep -E '^(57|999) |passwd' <(descriptors_of "$M")
 }
 
+@test "R3 neither a worker nor the logger can write the status" {
+	start_greet
+	writes "$M"
+	for p in "$(one_worker)" "$(logger_pid)"; do
+		writes "$p" .slots
+		not writes "$p"
+	done
+}
+
 @test "E11 a worker that serves has its client besides, also after others" {
 	PROGRAM=$FAULTY
 	start -l 127.0.0.1:0 -o 'workers-min 1' -o 'workers-spare 1' \

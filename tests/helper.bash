@@ -142,6 +142,13 @@ one_worker() { workers | head -n 1; }
 master_fds() { find "/proc/$M/fd" -mindepth 1 2>/dev/null | wc -l; }
 status() { "$PREFORKCTL" -s "$STATUS" "${1:-status}"; }
 
+# writes PID [SUFFIX]: it has a writable view of the status file, of .slots; by
+# its name or the one that it was created under.
+writes() {
+	grep -qE "rw-s.* $STATUS${2-}(\.new-[^ ]*)?( \(deleted\))?\$" \
+	    "/proc/$1/maps"
+}
+
 # state_count STATE: slots in this state.
 state_count() { status workers | awk -v s="$1" '$2 == s' | wc -l; }
 slots_are() { [ "$(state_count "$1")" -eq "$2" ]; }
