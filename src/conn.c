@@ -41,6 +41,8 @@ conn_end_name(enum conn_end end)
 		return "idle-timeout";
 	case CONN_TOTAL_TIMEOUT:
 		return "connection-timeout";
+	case CONN_DRAIN_TIMEOUT:
+		return "drain-timeout";
 	case CONN_RESET:
 		return "reset";
 	case CONN_FAILED:
@@ -69,6 +71,7 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	c->bytes_in = c->bytes_out = 0;
 	c->end = CONN_SERVED;
 	c->nfirst = 0;
+	c->note[0] = '\0';
 	c->line_start = c->line_end = 0;
 }
 

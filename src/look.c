@@ -36,7 +36,7 @@ kill_late(struct master *m, int n)
 	log_warnx("killing a worker pid=%ld slot=%d service=%s client=%llu "
 	    "why=\"%s\"", (long)m->pid[n], n, c->pool->service->conf->name,
 	    (unsigned long long)c->client, c->kill_why);
-	if (m->state > MASTER_RUNNING &&
+	if (m->state > MASTER_RUNNING && c->state != CHILD_KILLED &&
 	    look_serving(&m->board.commons->slot[n]))
 		m->cut++;
 	spawn_kill(m, n);
@@ -51,14 +51,15 @@ watch_client(struct master *m, int n)
 {
 	const struct slot *slot = &m->board.commons->slot[n];
 	struct child *c = &m->child[n];
-	int64_t limit = c->pool->service->conf->connection_timeout;
+	const struct conf_service *conf = c->pool->service->conf;
+	int64_t limit = conf->connection_timeout + program_grace(conf);
 	uint64_t number = atomic_load(&slot->client);
 
 	if (c->client_seen == 0 || c->client != number) {
 		c->client = number;
 		c->client_seen = m->now;
 	}
-	if (limit == 0 || c->state == CHILD_KILLED)
+	if (conf->connection_timeout == 0 || c->state == CHILD_KILLED)
 		return;
 	if (m->now - c->client_seen >= limit + KILL_GRACE)
 		spawn_retire(m, n, m->now + KILL_GRACE,

@@ -36,6 +36,15 @@ master_wake_at(struct master *m, int64_t when)
 		m->wake_at = when;
 }
 
+/* What the master gives a worker that leaves, who keeps drain-timeout. */
+static int64_t
+drain_time(const struct pool *p)
+{
+	const struct conf_service *conf = p->service->conf;
+
+	return conf->drain_timeout + program_grace(conf);
+}
+
 /* Tell the workers of a pool to leave; none is started any more. */
 void
 master_pull(struct master *m, struct pool *p)
@@ -46,8 +55,7 @@ master_pull(struct master *m, struct pool *p)
 	p->leaving = true;
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0 && m->child[i].pool == p)
-			spawn_retire(m, i, from +
-			    p->service->conf->drain_timeout,
+			spawn_retire(m, i, from + drain_time(p),
 			    "drain-timeout passed");
 }
 
@@ -156,7 +164,7 @@ stop_at_once(struct master *m, const char *why)
 		if (m->child[i].state != CHILD_KILLED &&
 		    look_serving(&m->board.commons->slot[i]))
 			m->cut++;
-		spawn_kill(m, i);
+		spawn_quit(m, i);
 	}
 }
 
@@ -167,8 +175,8 @@ longest_drain(const struct master *m)
 	int64_t longest = 0;
 
 	TAILQ_FOREACH(p, &m->pools, entry)
-		if (p->service->conf->drain_timeout > longest)
-			longest = p->service->conf->drain_timeout;
+		if (drain_time(p) > longest)
+			longest = drain_time(p);
 	return longest;
 }
 
@@ -180,6 +188,7 @@ stop_gracefully(struct master *m)
 	log_notice("stopping, clients finish");
 	m->state = MASTER_DRAINING;
 	m->stop_from = m->now;
+	atomic_store(&m->board.status->stop_from, m->now);
 	m->stop_by = m->now + longest_drain(m);
 	reload_cancel(m);
 	TAILQ_FOREACH(l, &m->listeners, entry)

@@ -199,7 +199,7 @@ parse_number(const char *text, int64_t min, int64_t max, int64_t *value)
 	int64_t n;
 
 	/* strtonum(3) would take blanks and a plus sign. */
-	if (!isdigit((unsigned char)text[0]))
+	if (!isdigit((unsigned char)text[min < 0 && text[0] == '-']))
 		return false;
 	n = strtonum(text, min, max, &errstr);
 	if (errstr == NULL)

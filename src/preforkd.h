@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -168,6 +169,11 @@ struct conf_user {
 	gid_t		 groups[CONF_GROUPS_MAX];
 };
 
+enum conf_stderr {		/* exec-stderr */
+	CONF_STDERR_LOG,
+	CONF_STDERR_SOCKET
+};
+
 enum conf_log_kind {
 	CONF_LOG_STDERR,
 	CONF_LOG_FILE,
@@ -207,6 +213,10 @@ struct conf_service {
 	int64_t		 group;		/* -1: the user's */
 	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
 	int		 new_privileges;
+	char		 chdir[CONF_ROOT_MAX];
+	mode_t		 umask;
+	int		 nice;
+	int		 exec_stderr;	/* enum conf_stderr */
 	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
 
@@ -272,6 +282,7 @@ enum setting_type {
 	TYPE_USER,		/* struct conf_user */
 	TYPE_GROUP,		/* int64_t, -1: not set */
 	TYPE_ROOT,		/* char [CONF_ROOT_MAX], absolute */
+	TYPE_MODE,		/* mode_t, in octal */
 	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
 	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
@@ -300,7 +311,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	37
+#define SETTINGS	41
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -432,6 +443,9 @@ struct program_env {
 	char		 text[PROGRAM_TEXT];
 };
 
+/* A program whose time is over has this long between SIGTERM and SIGKILL. */
+#define PROGRAM_GRACE	1000	/* ms */
+
 /* What a program starts with; its descriptors are not inherited otherwise. */
 struct program {
 	const char	*path;		/* of the file */
@@ -445,8 +459,15 @@ struct program {
  * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
  */
 const char *program_find(const char *name, char path[PATH_MAX]);
+/*
+ * How much later than its own deadlines a worker of the service is late: what
+ * it takes it to end a program.
+ */
+int64_t	 program_grace(const struct conf_service *);
 /* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
 void	 program_env_start(struct program_env *, const struct conf_service *);
+/* The same variables as another one, which must live as long. */
+void	 program_env_copy(struct program_env *, const struct program_env *);
 /* Add or replace a variable; false when there is no room. */
 __attribute__((__format__(printf, 3, 4)))
 bool	 program_env_put(struct program_env *, const char *name,
@@ -457,6 +478,42 @@ bool	 program_env_put(struct program_env *, const char *name,
  * pid, or -1 with errno, of execve(2) too.
  */
 pid_t	 program_start(const struct program *);
+
+/* session.c: the sessions that programs of this worker lead */
+
+struct session {
+	LIST_ENTRY(session) entry;
+	pid_t		 pid;
+	bool		 over;		/* and reaped, with all of it */
+	int		 status;	/* then: as from waitpid(2) */
+};
+
+/* In a worker, before its first program; 0, or -1 with errno. */
+int	 session_setup(void);
+/* Before a program is started; and when there is none for a while. */
+void	 session_watch(void);
+void	 session_rest(void);
+/* A program has been started; the session is known until it is over. */
+void	 session_begin(struct session *, pid_t);
+/* For the process group of the program. */
+void	 session_signal(const struct session *, int);
+/*
+ * Reap whoever has ended, and end the sessions of programs among them.  Waits
+ * at most 0.5 s, for processes that it has killed.
+ */
+void	 session_reap(void);
+
+/* traffic.c: what has passed over a connection */
+
+struct traffic {
+	uint64_t	 in, out;	/* bytes, received; written */
+	uint64_t	 moved;		/* grows with each byte that ... */
+	int64_t		 quiet;		/* ... moved, so many ms ago ... */
+	bool		 stuck;		/* ... or less, if more is under way */
+};
+
+/* Ask; false when nothing is known, as of a Unix socket. */
+bool	 traffic_of(int fd, struct traffic *);
 
 /* says.c: what a program says on its standard error, as lines of the log */
 
@@ -498,9 +555,15 @@ int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
 /* exec.c: a program for each connection */
 
+struct worker;
+
 /* In a worker, before its first client; 0, or -1 after having said why. */
-int	 exec_start(const struct conf_service *);
+int	 exec_start(const struct worker *);
 void	 exec_serve(struct conn *);
+/* Between two clients, when accept(2) was interrupted. */
+void	 exec_interrupted(void);
+/* The worker leaves. */
+void	 exec_stop(void);
 
 /* privs.c: the one way down */
 
@@ -519,6 +582,8 @@ const char *privs_check(const struct conf_service *,
  * PATH_MAX large.
  */
 const char *privs_directory(const char *path, char *dir);
+/* Its directory and umask; 0, or -1 with errno, of chdir(2). */
+int	 privs_settle(const struct conf_service *);
 /* In a worker: become what the service is to run as, or die. */
 void	 privs_drop(const struct conf_service *, bool dumpable);
 /* In the logger: become nobody in particular, or die; root when it must. */
@@ -544,6 +609,16 @@ void	 sig_master(void);
  */
 void	 sig_worker(void);
 void	 sig_logger(void);
+/*
+ * Also of a worker that has programs: SIGQUIT, which is noted, interrupts what
+ * it does, and so does a child that ends, unless they are ignored.
+ */
+void	 sig_programs(bool ignore);
+/*
+ * ppoll(2) that lets all signals in, whether or not a descriptor is ready; -1
+ * ms: for ever.  Returns what it does.
+ */
+int	 sig_poll(struct pollfd *, nfds_t, int64_t ms);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
 const char *sig_name(int);
 /* The table as tab-separated lines: name, effect.  For tests. */
@@ -607,6 +682,12 @@ struct slot {
 	_Atomic uint32_t peer_family;
 };
 
+/* Of each service: hints among workers. */
+struct commons_service {
+	_Atomic int64_t	 told;		/* when a failure was logged, and ... */
+	_Atomic uint32_t failures;	/* ... how many were not, since */
+};
+
 /* Of each listener: hints among workers, repaired by the master. */
 struct commons_listener {
 	_Alignas(64)
@@ -624,6 +705,7 @@ struct commons {
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
+	struct commons_service service[CONF_SERVICES_MAX];
 	struct slot	 slot[];
 };
 
@@ -681,6 +763,8 @@ struct status {
 	uint32_t	 size;		/* of this struct */
 	_Atomic uint32_t seq;		/* odd while it changes */
 	_Atomic uint32_t look;		/* 0: the master sleeps, poke it */
+	_Atomic uint32_t slots_used;	/* those after it never were */
+	_Atomic int64_t	 stop_from;	/* begin of a graceful stop, or 0 */
 	int32_t		 pid;
 	uint32_t	 state;		/* enum master_state */
 	uint32_t	 generation;
@@ -885,6 +969,7 @@ enum conn_end {
 	CONN_FIRST_BYTE_TIMEOUT,
 	CONN_IDLE_TIMEOUT,
 	CONN_TOTAL_TIMEOUT,
+	CONN_DRAIN_TIMEOUT,
 	CONN_RESET,
 	CONN_FAILED
 };
@@ -910,6 +995,7 @@ struct conn {
 	enum conn_end	 end;
 	int		 nfirst;
 	char		 first[CONN_FIRST];
+	char		 note[32];	/* for the log: ` key=value' */
 	size_t		 line_start, line_end;	/* unread part of line */
 	char		 line[CONN_LINE];
 };
@@ -1166,6 +1252,8 @@ int	 spawn_worker(struct master *, struct pool *);
 void	 spawn_retire(struct master *, int slot, int64_t kill_at,
 	    const char *why);
 void	 spawn_kill(struct master *, int slot);
+/* The same, but one with programs has a moment to kill them first. */
+void	 spawn_quit(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);
 /* Reap whoever has died, account, log. */

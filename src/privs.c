@@ -122,6 +122,15 @@ missing_capability(bool root_directory)
 	return NULL;
 }
 #else
+#define CAP_SYS_NICE	0
+
+static bool
+capable(int capability)
+{
+	(void)capability;
+	return geteuid() == 0;
+}
+
 static const char *
 missing_capability(bool root_directory)
 {
@@ -190,6 +199,21 @@ check_limits(const struct conf_service *conf, char why[CONF_ERROR_MAX])
 	return NULL;
 }
 
+/* Whether the niceness can be had; more of it always can. */
+static bool
+nice_possible(int more)
+{
+	struct rlimit rl;
+	int now;
+
+	if (more >= 0 || capable(CAP_SYS_NICE))
+		return true;
+	errno = 0;
+	now = getpriority(PRIO_PROCESS, 0);
+	return errno == 0 && getrlimit(RLIMIT_NICE, &rl) == 0 &&
+	    rl.rlim_cur >= (rlim_t)(20 - (now + more));
+}
+
 const char *
 privs_check(const struct conf_service *conf, char why[CONF_ERROR_MAX])
 {
@@ -198,6 +222,11 @@ privs_check(const struct conf_service *conf, char why[CONF_ERROR_MAX])
 
 	if ((what = check_limits(conf, why)) != NULL)
 		return what;
+	if (!nice_possible(conf->nice)) {
+		snprintf(why, CONF_ERROR_MAX, "nice: must be 0 or more: less "
+		    "needs CAP_SYS_NICE");
+		return "nice";
+	}
 	if (geteuid() != 0)
 		return NULL;
 	if (conf->chroot[0] != '\0' &&
@@ -349,6 +378,15 @@ set_dumpable(bool dumpable)
 		fatal("prctl PR_SET_DUMPABLE");
 }
 
+/* While still root, who may be nicer than others to them. */
+static void
+set_nice(int more)
+{
+	errno = 0;
+	if (more != 0 && nice(more) == -1 && errno != 0)
+		fatal("nice %d", more);
+}
+
 static void
 no_new_privileges(void)
 {
@@ -361,6 +399,7 @@ privs_drop(const struct conf_service *conf, bool dumpable)
 {
 	unshield();
 	set_limits(conf);
+	set_nice(conf->nice);
 	if (geteuid() == 0) {
 		if (conf->chroot[0] != '\0' &&
 		    (chroot(conf->chroot) == -1 || chdir("/") == -1))
@@ -370,6 +409,13 @@ privs_drop(const struct conf_service *conf, bool dumpable)
 	}
 	if (!conf->new_privileges)
 		no_new_privileges();
+}
+
+int
+privs_settle(const struct conf_service *conf)
+{
+	umask(conf->umask);
+	return chdir(conf->chdir);
 }
 
 void

@@ -120,6 +120,22 @@ program_env_start(struct program_env *e, const struct conf_service *conf)
 	}
 }
 
+void
+program_env_copy(struct program_env *to, const struct program_env *from)
+{
+	to->n = from->n;
+	to->used = 0;
+	memcpy(to->variable, from->variable,
+	    (size_t)(from->n + 1) * sizeof(to->variable[0]));
+}
+
+/* Twice the grace: a program that is killed takes its time to die, too. */
+int64_t
+program_grace(const struct conf_service *conf)
+{
+	return conf->kind == CONF_EXEC ? 2 * PROGRAM_GRACE : 0;
+}
+
 /* In the child, which shares its parent's memory: no call that changes it. */
 __attribute__((__noreturn__))
 static void

@@ -26,7 +26,7 @@
 #define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
 
 static const char *const type_names[] = { "number", "number", "duration",
-    "word", "path", "user", "group", "path", "limit", "log", "word",
+    "word", "path", "user", "group", "path", "mode", "limit", "log", "word",
     "words", "variable", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
@@ -34,6 +34,7 @@ static const char *const scope_names[] = { "any", "global", "service" };
 static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
 static const char *const yes_no[] = { "no", "yes", NULL };
+static const char *const stderrs[] = { "log", "socket", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
 
 static const struct {
@@ -100,6 +101,8 @@ const struct setting settings[SETTINGS] = {
 	    NULL, NULL, "a shared object that talks to the clients" },
 	{ "env", TYPE_ENV, SERVICE(env), true, 0, 0, NULL, NULL,
 	    "a variable of the program's environment; may be repeated" },
+	{ "exec-stderr", TYPE_CHOICE, SERVICE(exec_stderr), true, 0, 0,
+	    stderrs, "log", "where the standard error of exec goes" },
 	{ "backlog", TYPE_NUMBER, SERVICE(backlog), true, 1, 65535, NULL,
 	    "4096", "clients that may wait in the queue of a socket" },
 	{ "workers-min", TYPE_NUMBER, SERVICE(workers_min), true, 1,
@@ -142,6 +145,12 @@ const struct setting settings[SETTINGS] = {
 	{ "new-privileges", TYPE_CHOICE, SERVICE(new_privileges), true, 0, 0,
 	    yes_no, "no",
 	    "whether a worker may gain some, by set-user-ID programs" },
+	{ "chdir", TYPE_ROOT, SERVICE(chdir), true, 0, 0, NULL, "/",
+	    "the working directory" },
+	{ "umask", TYPE_MODE, SERVICE(umask), true, 0, 0777, NULL, "022",
+	    "permissions that new files do not get" },
+	{ "nice", TYPE_NUMBER, SERVICE(nice), true, -20, 19, NULL, "0",
+	    "how much nicer to others than the master" },
 	{ "rlimit-as", TYPE_LIMIT, LIMIT(0, 0), NULL, NULL,
 	    "setrlimit(2) of each worker: bytes of address space" },
 	{ "rlimit-core", TYPE_LIMIT, LIMIT(1, 0), NULL, NULL,
@@ -284,6 +293,9 @@ put_range(FILE *out, const struct setting *row)
 	case TYPE_ROOT:
 		fprintf(out, "an absolute path of at most %d bytes",
 		    CONF_ROOT_MAX - 1);
+		break;
+	case TYPE_MODE:
+		fprintf(out, "0000 to %04o", (unsigned int)row->max);
 		break;
 	case TYPE_LIMIT:
 		fprintf(out, "%lld or more, also with k, m or g, or unlimited",
@@ -494,6 +506,17 @@ setting_set_log(struct conf_log *log, const char *const *word, int nwords)
 	return strcmp(word[0], "stderr") == 0 && more == NULL;
 }
 
+static bool
+set_mode(const char *text, mode_t *mode)
+{
+	const size_t len = strlen(text);
+
+	if (len == 0 || len > 4 || strspn(text, "01234567") != len)
+		return false;
+	*mode = (mode_t)strtol(text, NULL, 8);
+	return *mode <= 0777;
+}
+
 void
 setting_free_words(char **words)
 {
@@ -575,6 +598,8 @@ setting_set(const struct setting *row, void *base, const char *text)
 		return set_group(field, text);
 	case TYPE_ROOT:
 		return set_root(field, text);
+	case TYPE_MODE:
+		return set_mode(text, field);
 	case TYPE_LIMIT:
 		return set_limit(row, field, text);
 	case TYPE_LOG:
@@ -590,17 +615,6 @@ setting_set(const struct setting *row, void *base, const char *text)
 		break;			/* more than a value */
 	}
 	return false;
-}
-
-static bool
-set_mode(const char *text, mode_t *mode)
-{
-	const size_t len = strlen(text);
-
-	if (len == 0 || len > 4 || strspn(text, "01234567") != len)
-		return false;
-	*mode = (mode_t)strtol(text, NULL, 8);
-	return *mode <= 0777;
 }
 
 /* Numbers first: what a dump holds must not ask a name service. */
@@ -778,6 +792,10 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		break;
 	case TYPE_ROOT:
 		parse_put(out, field);
+		break;
+	case TYPE_MODE:
+		fprintf(out, "%03o",
+		    (unsigned int)*(const mode_t *)field);
 		break;
 	case TYPE_LIMIT:
 		put_limit(out, *(const int64_t *)field);

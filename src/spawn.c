@@ -38,6 +38,7 @@
 #define THROTTLE_LAST	30000
 #define FORK_LAST	1000
 #define START_TIME	30000
+#define QUIT_TIME	500	/* for a worker to kill its programs */
 
 static int64_t
 doubled(int64_t delay, int64_t last)
@@ -55,6 +56,8 @@ prepare_slot(struct master *m, int n)
 	struct child *c = &m->child[n];
 	const struct pool *p = c->pool;
 
+	if (m->board.status->slots_used <= (uint32_t)n)
+		m->board.status->slots_used = (uint32_t)n + 1;
 	memset(slot, 0, sizeof(*slot));
 	atomic_store(&slot->epoch, c->epoch);
 	atomic_store(&slot->generation, p->service->generation->number);
@@ -218,6 +221,24 @@ spawn_kill(struct master *m, int slot)
 	signal_child(m, slot, SIGKILL);
 	m->child[slot].state = CHILD_KILLED;
 	m->child[slot].kill_at = 0;
+}
+
+void
+spawn_quit(struct master *m, int slot)
+{
+	struct child *c = &m->child[slot];
+
+	if (program_grace(c->pool->service->conf) == 0) {
+		spawn_kill(m, slot);
+		return;
+	}
+	if (c->state == CHILD_KILLED)
+		return;
+	signal_child(m, slot, SIGQUIT);
+	c->state = CHILD_KILLED;
+	c->kill_at = m->now + QUIT_TIME;
+	c->kill_why = "it did not end at once";
+	master_wake_at(m, c->kill_at);
 }
 
 void

@@ -27,8 +27,14 @@
 static const char *
 try(const struct conf_service *conf)
 {
+	static char text[CONF_ROOT_MAX + 80];
 	char path[PATH_MAX];
 
+	if (privs_settle(conf) == -1) {
+		snprintf(text, sizeof(text), "chdir %s: %s", conf->chdir,
+		    strerror(errno));
+		return text;
+	}
 	switch (conf->kind) {
 	case CONF_RUN:
 		return NULL;

@@ -42,6 +42,8 @@ enum accepted {
 struct life {
 	const struct worker *self;
 	void		(*serve)(struct conn *);
+	void		(*interrupted)(void);	/* in accept; or NULL, ... */
+	void		(*stop)(void);		/* ... likewise */
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
 	bool		 any_address;	/* only a client tells the local one */
@@ -204,13 +206,14 @@ log_closed(struct conn *c, const struct conf_service *conf)
 		return;
 	ms = clock_now() - c->started;
 	log_info("closed %s client=%llu service=%s seconds=%lld.%03d in=%llu "
-	    "out=%llu end=%s first=\"%s\"",
+	    "out=%llu end=%s first=\"%s\"%s",
 	    peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name,
 	    (long long)(ms / 1000), (int)(ms % 1000),
 	    (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out,
 	    conn_end_name(c->end),
-	    log_quote(first, sizeof(first), c->first, (size_t)c->nfirst));
+	    log_quote(first, sizeof(first), c->first, (size_t)c->nfirst),
+	    c->note);
 }
 
 static void
@@ -339,6 +342,8 @@ leave(struct life *l, int code)
 	if (l->linger.count > 0)
 		poke();		/* somebody should take its place */
 	linger_finish(&l->linger);
+	if (l->stop != NULL)
+		l->stop();
 	_exit(code);
 }
 
@@ -356,6 +361,8 @@ accept_loop(struct life *l)
 			serve(l, fd, &peer);
 			break;
 		case ACCEPT_AGAIN:
+			if (l->interrupted != NULL)
+				l->interrupted();
 			if (l->linger.count > 0 && !handler_retired)
 				sweep(l);
 			break;
@@ -401,8 +408,8 @@ static void
 set_up(struct life *l, const struct worker *w)
 {
 	handler_master = w->master;
-	handler_drain_seconds =
-	    (unsigned int)((w->conf->drain_timeout + 999) / 1000);
+	handler_drain_seconds = (unsigned int)((w->conf->drain_timeout +
+	    program_grace(w->conf) + 999) / 1000);
 	handler_slot_state = &w->slot->state;
 	l->self = w;
 	l->slot = w->slot;
@@ -420,6 +427,8 @@ set_up(struct life *l, const struct worker *w)
 	}
 	fill_slot(l);
 	privs_drop(w->conf, w->dumpable);
+	if (privs_settle(w->conf) == -1)
+		fatal("chdir %s service=%s", w->conf->chdir, w->conf->name);
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
 		log_error("prctl PR_SET_PDEATHSIG");
 		_exit(WORKER_START_FAILED);
@@ -438,7 +447,9 @@ start_service(struct life *l, const struct conf_service *conf)
 		return conf->run->start == NULL ? 0 : conf->run->start();
 	case CONF_EXEC:
 		l->serve = exec_serve;
-		return exec_start(conf);
+		l->interrupted = exec_interrupted;
+		l->stop = exec_stop;
+		return exec_start(l->self);
 	case CONF_RESIDENT:
 	case CONF_MODULE:
 		break;

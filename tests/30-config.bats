@@ -34,6 +34,10 @@ settings() {
 	group 65534 -1 2^64 4294967295 no-such-group
 	chroot / -1 0 2^64 text relative/path
 	new-privileges yes -1 0 2^64 text NO
+	exec-stderr socket -1 0 2^64 text LOG
+	chdir / -1 0 2^64 text relative/path
+	umask 027 -1 0888 1000 01000 8 2^64 text
+	nice 5 20 -21 2^64 text 1.5
 	rlimit-as 1g -1 2^64 text 1t 1kb 0x1 k 8589934592g
 	rlimit-core 0 -1 2^64 text 1t k
 	rlimit-cpu 1 -1 0 2^64 text 1s
@@ -101,6 +105,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	dump -o "status-file $D/x" -o "pidfile $D/x" -o 'user 1:1' \
 	    -o 'group 1' -o 'chroot /' -o 'rlimit-as 1g' -o 'rlimit-core 0' \
 	    -o 'rlimit-cpu 9' -o 'rlimit-data 1g' -o 'rlimit-fsize 1g' \
+	    -o 'chdir /' -o 'umask 077' -o 'nice 1' \
 	    -o 'rlimit-nofile 64' -o 'rlimit-nproc 99' -o 'rlimit-stack 1m' \
 	    -l :0 greet | awk 'NF { print $1 }' |
 	    sort -u > "$D/dump"

@@ -21,13 +21,22 @@ serve() { start -l 127.0.0.1:0 -- sh -c "$1"; }
 }
 
 @test "E11 a program has the connection as 0 and 1, its log as 2, and nothing else" {
-	exec 30< /dev/null 31< /dev/null
-	serve 'for i in /proc/$$/fd/*; do echo "${i##*/} $(readlink $i)"; done'
-	ask x > "$D/fds"
-	exec 30<&- 31<&-
-	[ "$(grep -c socket: "$D/fds")" -eq 2 ]
-	# the shell itself has opened a pipe to readlink by then
-	[ "$(grep -vc pipe: "$D/fds")" -eq 3 ]
+	exec 30< /dev/null 31< /dev/null 32< /dev/null 33< /dev/null 34< /dev/null
+	start -l 127.0.0.1:0 -- ls -l /proc/self/fd
+	for i in 30 31 32 33 34; do exec {i}<&-; done
+	has_descriptors 'socket 1: socket 2: pipe'
+	kill -HUP "$M"
+	wait_for logged 'reloaded generation=2'
+	has_descriptors 'socket 1: socket 2: pipe'
+	stop
+	start -l 127.0.0.1:0 -o 'exec-stderr socket' -- ls -l /proc/self/fd
+	has_descriptors 'socket 1: socket 2: socket'
+}
+
+# has_descriptors LIST: 0, and so on; the last is that of ls for the directory.
+has_descriptors() {
+	[ "$(ask x | sed -nE 's/.* ([0-9]+) -> ([a-z/]*).*/\1: \2/p' |
+	    xargs)" = "0: $1 3: /proc/" ]
 }
 
 @test "E12 a program starts with no signal ignored or blocked" {
@@ -65,6 +74,7 @@ serve() { start -l 127.0.0.1:0 -- sh -c "$1"; }
 	PREFORKD_CLIENT=1
 	PREFORKD_SERVICE=env
 	PROTO=TCP
+	TCPCONNNUM=1
 	TCPLOCALIP=127.0.0.1
 	TCPREMOTEIP=127.0.0.1
 	END
@@ -149,4 +159,200 @@ serve() { start -l 127.0.0.1:0 -- sh -c "$1"; }
 	# shellcheck disable=SC2046
 	run -1 "$PREFORKD" -n -l :0 -- cat $(seq 300)
 	[[ $output == *'arguments: must be at most 254'* ]]
+}
+
+@test "the log has the exit of a program, decoded, and the bytes" {
+	serve 'read x; echo got "$x"; eval "$x"'
+	while IFS="|" read -r what how; do
+		ask "$what" > "$D/reply"
+		wait_for logged "in=$((${#what} + 1)) out=$((${#what} + 5)) end=served first=\"\" $how\$"
+	done <<-'END'
+	exit 0|exit=0
+	exit 3|exit=3
+	exit 100|exit=100
+	exit 111|exit=111
+	kill -SEGV $$|signal=SIGSEGV
+	kill -TERM $$|signal=SIGTERM
+	END
+	status workers | grep -q ' idle '
+}
+
+@test "TCPCONNNUM counts the connections of an address to its service" {
+	cat > "$D/conf" <<-'END'
+	service one
+	listen 127.0.0.1:0
+	exec sh -c "echo $TCPCONNNUM; read x"
+	service two
+	listen 127.0.0.1:0
+	exec printenv TCPCONNNUM
+	END
+	start -f "$D/conf"
+	c=()
+	for i in 1 2 3; do
+		exec {c[i]}<> "/dev/tcp/127.0.0.1/$PORT"
+		read -r n <&"${c[i]}"
+		[ "$n" = "$i" ]
+	done
+	[ "$(ask x "${ADDRESSES[1]##*:}")" = 1 ]
+	for i in 1 2 3; do
+		exec {c[i]}<&-
+	done
+	wait_for slots_are busy 0
+	[ "$(ask x)" = 1 ]
+}
+
+# fails_by REASON: of $D/prog: the client meets the end, the log has the reason; all of it
+# goes on.
+fails_by() {
+	[ -z "$(ask x)" ]
+	wait_for logged "error: exec $D/prog service=prog failures=[0-9]+: $1\$"
+	logged 'end=failed first=""$'
+}
+
+@test "C15 a program that is gone or spoilt: the client meets the end, the log says why" {
+	open_directory
+	printf '#!/bin/sh\necho fine\n' > "$D/prog"
+	chmod 755 "$D/prog"
+	cp "$D/prog" "$D/good"
+	start -l 127.0.0.1:0 -o 'workers-spare 1' -o 'workers-max 1' \
+	    -- "$D/prog"
+	w=$(workers)
+	rm "$D/prog"
+	fails_by 'No such file or directory'
+	cp "$D/good" "$D/prog"
+	[ "$(ask x)" = fine ]
+	chmod 644 "$D/prog"
+	sleep 1			# a line a second
+	fails_by 'Permission denied'
+	chmod 755 "$D/prog"
+	sed -i 1d "$D/prog"
+	sleep 1
+	fails_by 'Exec format error'
+	cp "$D/good" "$D/prog"
+	exec 30>> "$D/prog"
+	sleep 1
+	fails_by 'Text file busy'
+	exec 30>&-
+	[ "$(ask x)" = fine ]
+	[ "$(workers)" = "$w" ]
+}
+
+@test "C15 no memory, no process, too long: the client meets the end, the worker lives" {
+	open_directory
+	cp /bin/true "$D/prog"
+	start -l 127.0.0.1:0 -o 'workers-spare 1' -o 'workers-max 1' \
+	    -- "$D/prog"
+	w=$(workers)
+	while read -r call error reason; do
+		strace -f -qq -o "$D/strace" -e "trace=$call" \
+		    -e "inject=$call:error=$error" -p "$w" 3>&- &
+		s=$!
+		wait_for traced "$w"
+		fails_by "$reason"
+		kill "$s"
+		wait "$s" || true
+		sleep 1
+	done <<-'END'
+	execve E2BIG Argument list too long
+	execve ENOMEM Cannot allocate memory
+	vfork EAGAIN Resource temporarily unavailable
+	vfork ENOMEM Cannot allocate memory
+	pipe2 EMFILE Too many open files
+	END
+	ask x
+	wait_for logged 'exit=0'
+	[ "$(workers)" = "$w" ]
+}
+
+traced() { ! grep -q '^TracerPid:	0$' "/proc/$1/status"; }
+
+@test "C15 a program that is not there costs a line a second, of all workers" {
+	open_directory
+	cp /bin/true "$D/prog"
+	start -l 127.0.0.1:0 -o 'log-connections no' -- "$D/prog"
+	rm "$D/prog"
+	begin=$SECONDS
+	for i in $(seq 60); do ask x; done
+	[ "$(count_logged 'error: exec')" -le $((SECONDS - begin + 1)) ]
+	sleep 1
+	ask x
+	[ "$(sed -nE 's/.* failures=([0-9]+).*/\1/p' "$LOG" |
+	    awk '{ n += $1 } END { print n }')" -eq 61 ]
+}
+
+@test "R47 what a program says on its standard error is in the log, and forges nothing" {
+	open_directory
+	cat > "$D/prog" <<-'END'
+	#!/bin/sh
+	printf "one\n2026-11-26T00:00:00.000Z preforkd[1] alert: x\n" >&2
+	printf "\\033[1m\\000\"\\\\\n\nlast" >&2
+	END
+	chmod 755 "$D/prog"
+	start -l 127.0.0.1:0 -- "$D/prog"
+	ask x
+	wait_for logged 'text="last"$'
+	pid=$(sed -nE 's/.*client=1 pid=([0-9]+) text="one"/\1/p' "$LOG")
+	says="notice: program says service=prog client=1 pid=$pid text="
+	[ "$(count_logged "$says")" -eq 5 ]
+	logged "${says}\"2026-11-26T00:00:00.000Z preforkd\\[1\\] alert: x\""
+	logged "${says}\"\\\\033\\[1m\\\\000\\\\\"\\\\\\\\\""
+	logged "${says}\"\""
+	# before the client is logged as gone
+	[ "$(grep -n 'text="last"' "$LOG" | cut -d : -f 1)" -lt \
+	    "$(grep -n 'closed.*exit=0' "$LOG" | cut -d : -f 1)" ]
+}
+
+@test "exec-stderr socket gives the client what the program says" {
+	start -l 127.0.0.1:0 -o 'exec-stderr socket' -- sh -c 'echo a; echo b >&2'
+	[ "$(ask x | xargs)" = 'a b' ]
+	run -1 grep 'program says' "$LOG"
+}
+
+@test "E06 a flood on standard error neither fills the log nor holds the program" {
+	serve 'yes | head -c 100000000 >&2; head -c 3000 /dev/zero >&2; echo fine'
+	before=$(cpu "$M")
+	begin=$EPOCHREALTIME
+	[ "$(ask x)" = fine ]
+	wait_for logged 'exit=0'
+	used=$(($(cpu "$M") - before))
+	[ "$used" -le $(($(since "$begin") / 20000)) ]
+	[ "$(stat -c %s "$LOG")" -lt 100000 ]
+	stop		# whoever leaves says the rest
+	said=$(count_logged 'program says')
+	rest=$(sed -nE 's/.* suppressed=([0-9]+)$/\1/p' "$LOG" |
+	    awk '{ n += $1 } END { print n }')
+	[ "$((said + rest))" -eq 50000004 ]
+}
+
+@test "chdir, umask and nice are as set" {
+	open_directory
+	start -l 127.0.0.1:0 -o "chdir $D" -o 'umask 0027' -o 'nice 5' \
+	    -- sh -c 'pwd; umask; nice'
+	[ "$(ask x | xargs)" = "$D 0027 $(($(nice) + 5))" ]
+	stop
+	serve 'pwd; umask; nice'
+	[ "$(ask x | xargs)" = "/ 0022 $(nice)" ]
+}
+
+@test "bad chdir, umask and nice are told in a line" {
+	while IFS='|' read -r line why; do
+		printf 'service a\nlisten :0\nexec cat\n%s\n' "$line" > "$D/conf"
+		run -1 "$PREFORKD" -n -f "$D/conf"
+		[[ $output == "preforkd: $D/conf:"[34]": $why"* ]] || {
+			echo "$line: $output"
+			false
+		}
+	done <<-'END'
+	chdir x|chdir x: must be an absolute path
+	chdir /nosuch|service a: exec cat: chdir /nosuch: No such file
+	umask 8|umask 8: must be 0000 to 0777
+	umask 1000|umask 1000: must be
+	nice -21|nice -21: must be -20 to 19
+	nice x|nice x: must be -20 to 19
+	exec-stderr file|exec-stderr file: must be one of log, socket
+	END
+	printf 'service a\nlisten :0\nexec cat\nnice -5\n' > "$D/conf"
+	run -1 setpriv --bounding-set -sys_nice --inh-caps -sys_nice \
+	    "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:4: service a: nice: must be 0 or more"* ]]
 }

@@ -47,6 +47,12 @@ wait_for() {
 
 logged() { grep -qE -- "$1" "$LOG"; }
 not() { ! "$@"; }
+# open_directory: $D, for files that whoever serves can read.
+open_directory() {
+	chmod 711 "$BATS_RUN_TMPDIR" "$BATS_FILE_TMPDIR" "${D%/*}"
+	chmod 755 "$D"
+}
+
 gone() { ! kill -0 "$1" 2>/dev/null; }
 count_logged() { grep -cE -- "$1" "$LOG" || true; }
 

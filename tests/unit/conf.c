@@ -242,7 +242,7 @@ test_case(size_t i)
 static void
 test_every_setting(void)
 {
-	static const char *const bad[] = { "", "\"\"", "-1",
+	static const char *const bad[] = { "", "\"\"", "-99",
 	    "99999999999999999999", "18446744073709551616", "0x10",
 	    "nonsense//", "1 2 3 4 5", "%s%n",
 	    "\"", "\r", "1\r", "\\", "#", "\xff", "mode=0600" };
@@ -426,12 +426,14 @@ test_dump_text(void)
 	check("the dump in full", strcmp(s, "status-file /s\n"
 	    "dumpable no\nlog syslog daemon\nlog-level info\n\nservice a\n"
 	    "\tlisten unix:/x mode=0600 owner=0\n\trun echo\n"
-	    "\tbacklog 4096\n\tworkers-min 1\n\tworkers-spare 8\n"
+	    "\texec-stderr log\n\tbacklog 4096\n"
+	    "\tworkers-min 1\n\tworkers-spare 8\n"
 	    "\tworkers-max 512\n\tworkers-surge 512\n"
 	    "\tworkers-idle-time 90s\n\tmax-connections-per-worker 0\n"
 	    "\tfirst-byte-timeout 0\n\tidle-timeout 0\n"
 	    "\tconnection-timeout 0\n\tdrain-timeout 30s\n"
 	    "\tlog-connections no\n\tuser 7:8,9\n\tnew-privileges no\n"
+	    "\tchdir /\n\tumask 022\n\tnice 0\n"
 	    "\trlimit-data 67108864\n") == 0);
 	free(s);
 	conf_free(conf);
