@@ -84,6 +84,22 @@ set_inet6(struct address *out, const struct in6_addr *addr, in_port_t port,
 	out->len = sizeof(sin6);
 }
 
+void
+address_unmap(struct address *a)
+{
+	struct sockaddr_in6 sin6;
+	struct in_addr addr;
+
+	if (a->ss.ss_family != AF_INET6)
+		return;
+	memcpy(&sin6, &a->ss, sizeof(sin6));
+	if (!IN6_IS_ADDR_V4MAPPED(&sin6.sin6_addr))
+		return;
+	memcpy(&addr, &sin6.sin6_addr.s6_addr[12], sizeof(addr));
+	memset(&a->ss, 0, sizeof(a->ss));
+	set_inet(a, addr, sin6.sin6_port);
+}
+
 /* host is what stands between the brackets; the zone is cut off it. */
 static int
 parse_inet6(char *host, in_port_t port, struct address *out, const char **why)

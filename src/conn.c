@@ -57,6 +57,7 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	c->fd = fd;
 	c->number = 0;
 	c->peer = *peer;
+	address_unmap(&c->peer);
 	c->local_known = false;
 	c->peer_text[0] = c->local_text[0] = '\0';
 	c->started = clock_now();
@@ -334,6 +335,7 @@ local_address(struct conn *c)
 			c->local.ss.ss_family = AF_UNIX;
 			c->local.len = sizeof(sa_family_t);
 		}
+		address_unmap(&c->local);
 		c->local_known = true;
 	}
 	return &c->local;

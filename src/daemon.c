@@ -36,7 +36,7 @@ static bool keep_stderr;
 static struct pidfh *pidfile;
 
 void
-daemon_descriptors(void)
+daemon_descriptors(int n)
 {
 	int fd;
 
@@ -44,7 +44,7 @@ daemon_descriptors(void)
 		if ((fd = open("/dev/null", O_RDWR)) == -1)
 			fatal("open /dev/null");
 	} while (fd < FD_LOG);
-	closefrom(FD_LOG);
+	closefrom(FD_LOG + n);
 }
 
 /* Whether a signal came that is to end the start. */

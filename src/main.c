@@ -367,6 +367,22 @@ prepare(struct master *m, struct conf *conf)
 		warn_of_user(s);
 }
 
+/* Those of the caller go, but for sockets that we are to serve. */
+static void
+descriptors(const struct options *o)
+{
+	char error[CONF_ERROR_MAX];
+	int n;
+
+	if ((n = listen_handed_over(error)) == -1)
+		fatalx("%s", error);
+	if (o->check > 0)
+		n = 0;
+	daemon_descriptors(n);
+	if (listen_adopt(n, error) == -1)
+		fatalx("%s", error);
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -377,7 +393,7 @@ main(int argc, char *argv[])
 	if (argc < 1)
 		usage();
 	parse_options(&options, argc, argv);
-	daemon_descriptors();
+	descriptors(&options);
 	sig_reset();	/* a check that hangs can be interrupted */
 	if ((conf = conf_load(&options.source, error)) == NULL) {
 		log_errorx("%s", error);
@@ -389,6 +405,8 @@ main(int argc, char *argv[])
 		conf_free(conf);
 		return 0;
 	}
+	if (listen_all_wanted(conf, error) == -1)
+		fatalx("%s", error);
 	sig_block(NULL);
 	if (!options.source.foreground)
 		daemon_background(conf->log.kind == CONF_LOG_STDERR);

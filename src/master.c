@@ -135,7 +135,8 @@ count_queued(struct master *m)
 
 	TAILQ_FOREACH(l, &m->listeners, entry) {
 		listen_measure(l);
-		m->cut += (uint64_t)l->waiting;
+		if (!l->inherited)
+			m->cut += (uint64_t)l->waiting;
 	}
 }
 

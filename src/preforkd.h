@@ -78,6 +78,8 @@ char	*address_host(const struct address *, char *buf, size_t size);
 unsigned int address_port(const struct address *);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
+/* What an inherited IPv6 socket calls an IPv4 address becomes that. */
+void	 address_unmap(struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
 
@@ -350,7 +352,7 @@ void	 setting_table(FILE *);
 /* NULL-ended. */
 extern const struct preforkd_service *const builtin_services[];
 
-/* listen.c: addresses to listening sockets, queue depth, farewell */
+/* listen.c: addresses to listening sockets, inherited ones, farewell */
 
 enum listener_state {
 	LISTENER_OPEN,
@@ -365,6 +367,7 @@ struct listener {
 	char		*service;	/* name of the service and ... */
 	char		*text;		/* ... line, for reloads */
 	int		 part;		/* which address of that line: 0, 1 */
+	bool		 inherited;	/* from our caller, who owns it */
 	int		 fd;		/* close-on-exec, blocking */
 	struct address	 address;	/* as bound: port 0 resolved */
 	char		 name[ADDRESS_TEXT];	/* the same as text */
@@ -379,27 +382,45 @@ struct listener {
 };
 
 /*
- * Bind and listen.  A family that the kernel lacks fails with EAFNOSUPPORT.
- * A stale Unix socket is replaced; one that answers, and any other file, is
- * not.  Returns NULL with a line in error that names the address.
+ * How many sockets were handed to this process, by LISTEN_FDS and LISTEN_PID,
+ * which leave the environment; they begin at FD_LOG.  Returns 0 for none, or
+ * -1 with a line in error.
+ */
+int	 listen_handed_over(char error[CONF_ERROR_MAX]);
+/* Keep that many, elsewhere.  Returns 0, or -1 with a line in error. */
+int	 listen_adopt(int n, char error[CONF_ERROR_MAX]);
+/* Whether each has a `listen' line; 0, or -1 with a line in error. */
+int	 listen_all_wanted(const struct conf *, char error[CONF_ERROR_MAX]);
+/*
+ * Take the inherited socket with this address, or bind and listen.  A family
+ * that the kernel lacks fails with EAFNOSUPPORT.  A stale Unix socket is
+ * replaced; one that answers, and any other file, is not.  Returns NULL with a line in error that names the address.
  */
 struct listener *listen_open(const struct conf_service *,
 	    const struct conf_listen *, int part, char error[CONF_ERROR_MAX]);
 /* Ask for waiting and limit; 0 when the system cannot tell. */
 void	 listen_measure(struct listener *);
-/* Farewell, step 1: no new client; what is queued stays. */
+/* The length of its queue, unless that is another's; 0, or -1 and errno. */
+int	 listen_lengthen(struct listener *, int backlog);
+/*
+ * Farewell, step 1: no new client; what is queued stays.  An inherited socket
+ * stays as it is, for its owner: it is quiet at once, and nothing is pending.
+ */
 void	 listen_refuse(struct listener *);
 /* Farewell: whether the queue has been empty for 200 ms. */
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
-/* Last step: no worker's copy can accept or hold the port; frees it. */
+/*
+ * Last step: no worker's copy can accept or hold the port; frees it.  An
+ * inherited one stays open, for a `listen' line that comes back.
+ */
 void	 listen_close(struct listener *);
 
 /* daemon.c: descriptors, background with readiness, pid file */
 
-/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
-void	 daemon_descriptors(void);
+/* 0, 1 and 2 are open whatever the caller left, and n that follow. */
+void	 daemon_descriptors(int n);
 /*
  * Goes on in a child; the caller's process ends when that is ready.  The
  * caller's standard error is kept for good when the log goes there.

@@ -266,7 +266,7 @@ make_listener(struct master *m, const struct service *s,
 	}
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	listen_measure(l);
-	if (l->limit > 0 && l->limit < s->conf->backlog)
+	if (!l->inherited && l->limit > 0 && l->limit < s->conf->backlog)
 		log_warnx("backlog %d of %s is cut to %d by the system "
 		    "(net.core.somaxconn)", s->conf->backlog, l->name,
 		    l->limit);
@@ -484,7 +484,8 @@ reload_commit(struct master *m)
 		leave(m, g);
 	TAILQ_FOREACH(p, &m->pools, entry)
 		if (p->service->generation == newest &&
-		    listen(p->listener->fd, p->service->conf->backlog) == -1)
+		    listen_lengthen(p->listener,
+		    p->service->conf->backlog) == -1)
 			log_warn("listen %s", p->listener->name);
 	log_set_level((enum log_level)newest->conf->log_level);
 	m->reload.state = RELOAD_IDLE;
