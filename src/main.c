@@ -410,6 +410,7 @@ main(int argc, char *argv[])
 	sig_block(NULL);
 	if (!options.source.foreground)
 		daemon_background(conf->log.kind == CONF_LOG_STDERR);
+	notify_take();
 	umask(022);
 	tzset();	/* while the file can be read: see chroot */
 	if (chdir("/") == -1)

@@ -269,6 +269,7 @@ ready(struct master *m, struct generation *g)
 	}
 	if (m->print_ready)
 		print_addresses(m);
+	notify(m);	/* before the command that started the server ends */
 	daemon_ready();
 }
 
@@ -435,6 +436,7 @@ pass(struct master *m)
 	reload_bury(m);
 	keep_logger(m);
 	status_publish(m);
+	notify(m);
 	look_next(m);
 }
 

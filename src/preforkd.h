@@ -394,7 +394,8 @@ int	 listen_all_wanted(const struct conf *, char error[CONF_ERROR_MAX]);
 /*
  * Take the inherited socket with this address, or bind and listen.  A family
  * that the kernel lacks fails with EAFNOSUPPORT.  A stale Unix socket is
- * replaced; one that answers, and any other file, is not.  Returns NULL with a line in error that names the address.
+ * replaced; one that answers, and any other file, is not.  Returns NULL with a
+ * line in error that names the address.
  */
 struct listener *listen_open(const struct conf_service *,
 	    const struct conf_listen *, int part, char error[CONF_ERROR_MAX]);
@@ -1139,6 +1140,16 @@ void	 status_reload_ended(struct master *, enum reload_outcome,
 	    const char *why);
 /* All the rest, once a pass. */
 void	 status_publish(struct master *);
+
+/* notify.c: what a supervisor is told */
+
+/*
+ * Whom to tell, by NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which leave
+ * the environment.  In the process that is the master.
+ */
+void	 notify_take(void);
+/* Tell what has changed; once a pass. */
+void	 notify(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
