@@ -185,7 +185,8 @@ lint: ## check manual pages, shell files, style, and analyse the C files
 pages := $(wildcard $(srcdir)/man/*.[1-9])
 sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
     runstatedir='$(runstatedir)' datadir='$(datadir)' DESTDIR='$(DESTDIR)' \
-    INSTALL='$(INSTALL)' $(aux)/sysconf
+    systemdsystemunitdir='$(systemdsystemunitdir)' INSTALL='$(INSTALL)' \
+    $(aux)/sysconf
 
 install: all ## install under DESTDIR; a configuration that is there stays
 	$(INSTALL) -d "$(DESTDIR)$(sbindir)" "$(DESTDIR)$(includedir)"

@@ -214,6 +214,7 @@ teardown_file() {
 	sysconf() {
 		DESTDIR=$dest/dest sbindir=/sbin sysconfdir=/run/e \
 		    runstatedir=/r datadir=/share INSTALL=install \
+		    systemdsystemunitdir=no \
 		    "$dest/build-aux/sysconf" "$1"
 	}
 	sysconf install

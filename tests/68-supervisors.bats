@@ -177,3 +177,49 @@ asleep() {
 	stop
 	logged 'notice: stopped clients-cut=0 clients=1'
 }
+
+# install_units: as make install does, for the programs of this tree.
+install_units() {
+	mkdir "$D/sbin"
+	ln -s "$PREFORKD" "$PREFORKCTL" "$D/sbin"
+	DESTDIR='' sbindir=$D/sbin sysconfdir=$D/etc runstatedir=/run \
+	    datadir=$D/share systemdsystemunitdir=$D/units INSTALL=install \
+	    "$TOP/build-aux/sysconf" "$1"
+}
+
+@test "systemd finds nothing wrong with its units, as they are installed" {
+	command -v systemd-analyze || skip 'no systemd-analyze'
+	install_units install
+	grep "^ExecStart=$D/sbin/preforkd -d -f $D/etc/preforkd.conf\$" "$D/units/preforkd.service"
+	SYSTEMD_UNIT_PATH=$D/units:/lib/systemd/system systemd-analyze \
+	    --man=no --recursive-errors=yes verify "$D"/units/preforkd{,@}.service \
+	    "$D/units/preforkd.socket" > "$D/said" 2>&1
+	cat "$D/said"
+	[ ! -s "$D/said" ]
+}
+
+@test "instances differ from the one service in their names alone" {
+	cd "$TOP/etc/systemd"
+	body() { sed '/^#/d; s/\.%i\././; s/ %i$//; /./,$!d' "$1"; }
+	diff <(body preforkd.service) <(body preforkd@.service)
+	grep 'preforkd.%i.conf$' preforkd@.service
+}
+
+@test "what the units run works: the sample file, and the reload" {
+	[ "$(id -u)" -eq 0 ] || skip 'the units are for root'
+	unit=$TOP/etc/systemd/preforkd.service
+	sed "s/127.0.0.1:8001/127.0.0.1:0/; s|^include .*||" "$TOP/etc/preforkd.conf" > "$D/preforkd.conf"
+	read -ra run < <(sed -n "s|^ExecStart=/usr/sbin/preforkd||; T
+	    s|/etc/preforkd.conf|$D/preforkd.conf|; p" "$unit")
+	hear
+	start "${run[@]}"
+	wait_for heard 'READY=1'
+	read -ra run < <(sed -n "s|^ExecReload=/usr/sbin/preforkctl||; T
+	    s|/run/preforkd/preforkd.status|$STATUS|; p" "$unit")
+	"$PREFORKCTL" "${run[@]}"
+	logged 'reloaded generation=2'
+	grep -qx 'KillMode=mixed' "$unit"
+	drain=$("$PREFORKD" -nn -f "$D/preforkd.conf" | sed -n 's/.*drain-timeout \([0-9]*\)s/\1/p')
+	[ "$(sed -n 's/^TimeoutStopSec=\([0-9]*\)s/\1/p' "$unit")" -gt "$drain" ]
+	stop
+}
