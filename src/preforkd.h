@@ -455,6 +455,7 @@ void	 handler_nothing(int);
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
 #define SCOREBOARD_VERSION	1
 #define SCOREBOARD_DEATHS	64
+#define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
 
 enum slot_state {
 	SLOT_FREE,

@@ -161,6 +161,12 @@ signals_are_ours() {
 	status workers > "$D/shown"
 	grep -qE '^ +[0-9]+ idle +0 ' "$D/shown"
 	not grep -qE -- ' -[0-9]' "$D/shown"
+	# not 0, which two lies of 2^63 add up to; nor when a liar has gone
+	status | grep -qE '^greet +999999999999 '
+	w=$(one_worker)
+	[ "$w" -gt 1 ] && kill -KILL "$w"
+	wait_for logged 'worker died'
+	status | grep -qE '^greet +999999999999 '
 	for how in 'fill 255' 'fill 127'; do
 		scribble "$how"
 		wait_for status > "$D/shown" 2>&1
