@@ -82,9 +82,13 @@ faulty_file() {
 	start_greet -o 'workers-idle-time 100ms'
 	"$TOOLS/storm" -n 50 -c 5 "$ADDRESS"
 	wait_for asleep
-	timeout 3 strace -f -qq -o "$D/trace" -p "$M" || true
+	l=$(logger_pid)
+	before=$(cpu "$M" "$l")
+	timeout 3 strace -f -qq -o "$D/trace" -p "$M" -p "$l" || true
 	# the first line is the call that strace found it in
 	[ "$(grep -cv 'ppoll.*<\(unfinished\|detached\)' "$D/trace")" -eq 0 ]
+	[ "$(wc -l < "$D/trace")" -ge 2 ]
+	[ "$(cpu "$M" "$l")" -eq "$before" ]
 }
 
 # The master is asleep without a deadline.
