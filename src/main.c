@@ -345,9 +345,12 @@ prepare(struct master *m, struct conf *conf)
 		    strerror(errno));
 		give_up(path, error);
 	}
-	free(path);
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
 	log_echo(conf->log.kind != CONF_LOG_STDERR);
+	if (path != NULL && !scoreboard_in_memory(path))
+		log_warnx("status-file %s: on a disk, which may hold up "
+		    "workers", path);
+	free(path);
 	TAILQ_FOREACH(s, &conf->services, entry)
 		warn_of_user(s);
 }

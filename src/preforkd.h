@@ -610,6 +610,8 @@ struct scoreboard {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* Whether the file at path is in memory, as far as the system can tell. */
+bool	 scoreboard_in_memory(const char *path);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
 /* In a child: give up the writable view of status; 0, or -1 and errno. */

@@ -262,6 +262,22 @@ worker_descriptors() {
 	END
 }
 
+@test "a status file on a disk is warned of, one in memory is not" {
+	kind() { stat -f -c %T "$1"; }
+	[ "$(kind "$D")" != tmpfs ] || skip 'no disk here'
+	[ "$(kind /dev/shm)" = tmpfs ] || skip 'no memory here'
+	start_greet
+	logged "warning: status-file $STATUS: on a disk, which may hold up workers\$"
+	stop
+	: > "$LOG"
+	memory=$(mktemp -d /dev/shm/preforkd-XXXXXX)
+	STATUS=$memory/status start_greet
+	stop
+	rm -r "$memory"
+	not logged 'on a disk'
+	logged 'notice: serving'
+}
+
 @test "preforkctl shows a running server as it is" {
 	start_greet -o 'workers-spare 3'
 	ask hello
