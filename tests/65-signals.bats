@@ -18,8 +18,8 @@ next_log() {
 refuses() { ! "$TOOLS/storm" -n 1 -c 1 "$1" > "$D/refused" 2>&1 &&
     grep -q 'refused=1' "$D/refused"; }
 
-@test "a stop serves a busy pool and the 100 clients in its queue, five times" {
-	for i in {1..5}; do
+@test "a stop serves a busy pool and the 100 clients in its queue" {
+	for i in $(times 3 5); do
 		next_log
 		start_greet -o 'workers-spare 1' -o 'workers-max 4'
 		hold 4
@@ -33,9 +33,9 @@ refuses() { ! "$TOOLS/storm" -n 1 -c 1 "$1" > "$D/refused" 2>&1 &&
 	done
 }
 
-@test "G02 a stop under a connect storm, ten times, resets no established connection" {
+@test "G02 a stop under a connect storm resets no established connection" {
 	storms=()
-	for i in {1..10}; do
+	for i in $(times 5 10); do
 		mkdir "$D/$i"
 		start_greet -o 'workers-spare 4'
 		ACCEPTED=0
@@ -44,7 +44,7 @@ refuses() { ! "$TOOLS/storm" -n 1 -c 1 "$1" > "$D/refused" 2>&1 &&
 		stop TERM
 	done
 	# Each has met its first refusal, a second later.
-	for i in {1..10}; do
+	for i in $(times 5 10); do
 		wait "${storms[i - 1]}" || true
 		D=$D/$i stormed_well
 	done
@@ -240,11 +240,11 @@ random_signals() {
 	done
 }
 
-@test "F03 SIGTERM wins over any mix of other signals, thirty times" {
+@test "F03 SIGTERM wins over any mix of other signals" {
 	seed=${SEED:-$RANDOM}
 	echo "SEED=$seed"
 	RANDOM=$seed
-	for i in {1..30}; do
+	for i in $(times 8 500); do
 		next_log
 		start_greet -o 'workers-spare 1' -o 'drain-timeout 5s'
 		random_signals $((RANDOM % 8))
@@ -273,12 +273,12 @@ random_signals() {
 	wait_for no_zombies
 }
 
-@test "J04 twenty stops and starts on one address, with clients active" {
+@test "J04 stops and starts on one address, with clients active" {
 	# An address of its own: no other test's client can have the port.
 	host=127.$((RANDOM % 100 + 100)).$((RANDOM % 250)).$((RANDOM % 250 + 1))
 	start -l "$host:0" -o 'workers-spare 2' greet
 	fixed=$ADDRESS
-	for i in {1..20}; do
+	for i in $(times 5 200); do
 		hold 2
 		storm -n 5 -c 2
 		kill -TERM "$M"
