@@ -83,8 +83,8 @@ const char *address_path(const struct address *);
 
 /* parse.c: configuration text as lines of words, and words as values */
 
-#define PARSE_LINE	4096	/* bytes of a line */
-#define PARSE_WORDS	32	/* of a line */
+#define PARSE_LINE	16384	/* bytes of a line */
+#define PARSE_WORDS	256	/* of a line */
 
 struct parse {
 	const char	*text, *end;	/* not read yet */
@@ -143,6 +143,17 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+/* What serves the clients of a service. */
+enum conf_kind {
+	CONF_RUN,		/* code that is built in */
+	CONF_EXEC,		/* a program for each connection */
+	CONF_RESIDENT,		/* programs that accept by themselves */
+	CONF_MODULE		/* a function of a shared object */
+};
+#define CONF_KINDS	4
+/* The keyword of a kind. */
+const char *conf_kind_name(enum conf_kind);
+
 #define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
 #define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
 #define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
@@ -175,7 +186,10 @@ struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
 	char		*name;
 	TAILQ_HEAD(, conf_listen) listens;
+	enum conf_kind	 kind;
 	const struct preforkd_service *run;
+	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
+	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
 	int		 workers_min;
 	int		 workers_spare;	/* idle, per listening socket */
@@ -212,7 +226,8 @@ struct conf_source {
 	const char	*path;		/* file, or NULL for none */
 	char *const	*overrides;	/* -o "keyword value", NULL-ended */
 	char *const	*listens;	/* -l address, NULL-ended */
-	const char	*service;	/* `run' of the command line, or NULL */
+	const char	*service;	/* of the command line, or NULL: ... */
+	char *const	*program;	/* ... what it execs; NULL: it is run */
 	bool		 foreground;	/* -d: another default for the log */
 };
 
@@ -260,6 +275,8 @@ enum setting_type {
 	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
 	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
+	TYPE_COMMAND,		/* char **, words */
+	TYPE_ENV,		/* char **, a NAME=VALUE a line */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
 	TYPE_INCLUDE
@@ -283,7 +300,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	33
+#define SETTINGS	37
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -302,6 +319,13 @@ const char *setting_default_user(struct conf_user *);
  * when text is not allowed there; listen, service and include never are.
  */
 bool	 setting_set(const struct setting *, void *base, const char *text);
+/*
+ * The same for words after a keyword: those of a TYPE_COMMAND, or one more of
+ * a TYPE_ENV.
+ */
+bool	 setting_set_words(const struct setting *, void *base,
+	    const char *const *word, int nwords);
+void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 bool	 setting_is_set(const struct setting *, const void *base);
@@ -394,6 +418,60 @@ int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
 int	 daemon_write_pid(void);
 void	 daemon_remove_pid(void);
 
+/* program.c: a program to run: its file, its environment, its start */
+
+#define PROGRAM_PATH	"/usr/local/sbin:/usr/local/bin:" \
+			    "/usr/sbin:/usr/bin:/sbin:/bin"
+#define PROGRAM_VARIABLES	256
+#define PROGRAM_TEXT		32768	/* bytes of all variables */
+
+struct program_env {
+	int		 n;
+	char		*variable[PROGRAM_VARIABLES + 1];
+	size_t		 used;
+	char		 text[PROGRAM_TEXT];
+};
+
+/* What a program starts with; its descriptors are not inherited otherwise. */
+struct program {
+	const char	*path;		/* of the file */
+	char *const	*argv;
+	char *const	*env;
+	int		 fd[4];		/* as 0 to 3; fd[3] is -1: nothing */
+};
+
+/*
+ * The file of a program: an absolute path, or a name that is looked for in
+ * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
+ */
+const char *program_find(const char *name, char path[PATH_MAX]);
+/* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
+void	 program_env_start(struct program_env *, const struct conf_service *);
+/* Add or replace a variable; false when there is no room. */
+__attribute__((__format__(printf, 3, 4)))
+bool	 program_env_put(struct program_env *, const char *name,
+	    const char *fmt, ...);
+/*
+ * Start it in a session of its own, with signals as at login; it is killed
+ * when this process ends.  All signals are blocked meanwhile.  Returns its
+ * pid, or -1 with errno, of execve(2) too.
+ */
+pid_t	 program_start(const struct program *);
+
+/* trial.c: whether a service could serve, tried by a child */
+
+/*
+ * Whether the program or the module of a service is there for whom it is to
+ * run as.  Waits for at most 10 s.  Returns 0, or -1 with a line in error.
+ */
+int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
+
+/* exec.c: a program for each connection */
+
+/* In a worker, before its first client; 0, or -1 after having said why. */
+int	 exec_start(const struct conf_service *);
+void	 exec_serve(struct conn *);
+
 /* privs.c: the one way down */
 
 /* In the master: not to be chosen when memory runs out, not to be dumped. */
@@ -423,6 +501,11 @@ void	 sig_reset(void);
 /* Block everything; the master waits with *waiting, which blocks nothing. */
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
+/*
+ * For a program, in the child of vfork(2): every disposition that a worker has
+ * changed is the default again, and nothing is blocked.
+ */
+void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
 /*
