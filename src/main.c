@@ -356,8 +356,7 @@ prepare(struct master *m, struct conf *conf)
 		give_up(path, error);
 	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
-		snprintf(error, sizeof(error), "fork of the logger: %s",
-		    strerror(errno));
+		error_say(error, "fork of the logger: %s", strerror(errno));
 		give_up(path, error);
 	}
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);

@@ -123,6 +123,9 @@ void	 parse_put(FILE *, const char *word);
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
 int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
+/* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
+int	 error_at(char error[CONF_ERROR_MAX], const char *what,
+	    const char *path, const char *why);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 

@@ -59,7 +59,7 @@ enum outcome { FAILED = -1, DONE, AGAIN };
 static int
 refuse(char *error, const char *name, const char *why)
 {
-	return error_say(error, "status-file %s: %s", name, why);
+	return error_at(error, "status-file", name, why);
 }
 
 static int
