@@ -84,6 +84,53 @@ refuses() { ! "$TOOLS/storm" -n 1 -c 1 "$1" > "$D/refused" 2>&1 &&
 	grep -q 'closed=0 ' "$D/held"
 }
 
+# clock_at OFFSET: the clock of the day, for servers of `faketime_server'.
+clock_at() {
+	echo "$1" > "$D/offset.new"
+	mv "$D/offset.new" "$D/offset"
+}
+
+faketime_server() {
+	cat > "$D/server" <<-END
+		#!/bin/sh
+		export LD_PRELOAD=\$(faketime 0 printenv LD_PRELOAD)
+		exec "$PREFORKD" "\$@"
+	END
+	chmod +x "$D/server"
+	PROGRAM=$D/server
+	USER_OPTION=(-o "user $(id -un)")	# who can read the offset
+	export FAKETIME_TIMESTAMP_FILE=$D/offset FAKETIME_NO_CACHE=1 \
+	    FAKETIME_DONT_FAKE_MONOTONIC=1
+	clock_at +0
+}
+
+@test "J08 when the clock jumps by a day or by forty years, no timeout does" {
+	[ -z "${SANITIZE-}" ] || skip 'sanitizers want to be preloaded first'
+	faketime_server
+	start_greet -o 'first-byte-timeout 1s' -o 'drain-timeout 2s' \
+	    -o 'log-connections both'
+	for jump in +1d -1d +40y -40y; do
+		clock_at "$jump"
+		t=$EPOCHREALTIME
+		"$TOOLS/abuse" silent "$ADDRESS"
+		took "$t" 900 4000
+	done
+	year=$(date -u +%Y)
+	wait_for logged "^$((year + 40)).* end=first-byte-timeout"
+	wait_for logged "^$((year - 40)).* end=first-byte-timeout"
+	stop
+	next_log
+	start_greet -o 'drain-timeout 2s'
+	hold 1
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	wait_for stopping
+	clock_at +40y
+	ended 2
+	took "$t" 1900 5000
+	release_cut
+}
+
 @test "F11 a second SIGTERM stops at once, and tells of the clients it cut" {
 	start_greet
 	hold 3
