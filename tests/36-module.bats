@@ -392,3 +392,108 @@ release_one() {
 	run -1 "$PREFORKD" -n -f "$D/conf"
 	[[ $output == *": module $D/to/motd.so: $D/motd: No such file or directory" ]]
 }
+
+# redirect ARGUMENTS: a server of it.
+redirect() {
+	build redirect "$TOP/src/module/redirect.c"
+	serve "$D/redirect.so" "$1" 'idle-timeout 5s'
+}
+
+# http REQUEST: printf(1) makes it; the reply without its date, for a test.
+http() {
+	# shellcheck disable=SC2059
+	printf "$1" | timeout "$DEADLINE" nc -N 127.0.0.1 "$PORT" > "$D/reply"
+	tr -d '\r' < "$D/reply" | sed '/^Date: /d'
+}
+
+# status REQUEST: of the reply, and where it leads.
+answer() { http "$1" | sed -nE '1s/HTTP.1.1 ([0-9]+) .*/\1/p; s/^Location: //p' | paste -sd ' '; }
+
+# answers WANT REQUEST
+answers() {
+	local got
+	got=$(answer "$2")
+	[ "$got" = "$1" ] || {
+		echo "$2: $got, not $1"
+		false
+	}
+}
+
+H='Host: a\r\n\r\n'
+
+@test "redirect: the whole reply, with a date" {
+	redirect https://www.example.org
+	[ "$(http "GET /a?b HTTP/1.1\r\n$H")" = "$(printf '%s\n' \
+	    'HTTP/1.1 301 Moved Permanently' \
+	    'Location: https://www.example.org/a?b' \
+	    'Content-Length: 0' 'Connection: close')" ]
+	date=$(sed -n 's/^Date: \(.*\)\r$/\1/p' "$D/reply")
+	[ "$(LC_ALL=C date -u -d "$date" '+%a, %d %b %Y %H:%M:%S GMT')" = "$date" ]
+	[ $(($(date +%s) - $(date -d "$date" +%s))) -le 20 ]
+	tail -c 4 "$D/reply" | cmp - <(printf '\r\n\r\n')
+	# HEAD says the same
+	cp "$D/reply" "$D/get"
+	http "HEAD /a?b HTTP/1.1\r\n$H"
+	diff <(grep -v ^Date "$D/get") <(grep -v ^Date "$D/reply")
+}
+
+@test "redirect: method, version and form of the target" {
+	redirect https://x.org/base
+	answers '301 https://x.org/base/' "GET / HTTP/1.1\r\n$H"
+	answers '301 https://x.org/base/' 'GET / HTTP/1.0\r\n\r\n'
+	answers '301 https://x.org/base/' "\r\nGET / HTTP/1.1\r\n$H"
+	answers '301 https://x.org/base//evil.org/' "GET //evil.org/ HTTP/1.1\r\n$H"
+	answers '301 https://x.org/base/p?q' "GET http://a:80/p?q HTTP/1.1\r\n$H"
+	answers '301 https://x.org/base?q' "GET HTTP://a?q HTTP/1.1\r\n$H"
+	answers '301 https://x.org/base' "GET http://a HTTP/1.1\r\n$H"
+	answers '308 https://x.org/base/f' "POST /f HTTP/1.1\r\nContent-Length: 3\r\nHost: a\r\n\r\nabc"
+	answers '308 https://x.org/base/f' "OPTIONS /f HTTP/1.1\r\n$H"
+	answers 505 "GET / HTTP/2.0\r\n$H"
+	stop
+	redirect '-t https://x.org'
+	answers '302 https://x.org/' "GET / HTTP/1.1\r\n$H"
+	answers '307 https://x.org/' "PUT / HTTP/1.1\r\n$H"
+}
+
+@test "redirect: what is no part of a URL is encoded or refused, and no header gets in" {
+	redirect https://x.org
+	answers '301 https://x.org/a%7Cb%22%3C%23%5C%C3%A4%20' 'GET /a|b"<#\\\303\244%%20 HTTP/1.1\r\n'"$H"
+	for byte in '\r' '\001' '\t' '\177' '\000'; do
+		answers 400 "GET /a${byte}Set-Cookie:x HTTP/1.1\r\n$H"
+		run -1 grep -i cookie "$D/reply"
+	done
+	answers '301 https://x.org/%0d%0aSet-Cookie:x' "GET /%%0d%%0aSet-Cookie:x HTTP/1.1\r\n$H"
+}
+
+@test "redirect: bad requests" {
+	redirect https://x.org
+	for each in 'GET /\r\n\r\n' 'GET\r\n\r\n' " GET / HTTP/1.1\r\n$H" \
+	    "GET  / HTTP/1.1\r\n$H" "GET / a HTTP/1.1\r\n$H" "G(T / HTTP/1.1\r\n$H" \
+	    "GET a HTTP/1.1\r\n$H" "OPTIONS * HTTP/1.1\r\n$H" "\r\n\r\n$H" \
+	    "CONNECT a:1 HTTP/1.1\r\n$H" "GET / http/1.1\r\n$H" \
+	    "GET / HTTP/1.1\r\n\r\n" "GET / HTTP/1.1\r\nHost: a\r\n$H" \
+	    "GET / HTTP/1.1\r\nA : b\r\n$H" "GET / HTTP/1.1\r\nA: b\r\n c\r\n$H" \
+	    "GET / HTTP/1.1\r\nA\r\n$H" "GET / HTTP/1.1\r\nA: \000\r\n$H" \
+	    "GET / HTTP/1.1\r\n: a\r\n$H" "GET / HTTP/1.\r\n$H"; do
+		answers 400 "$each"
+	done
+	long=$(printf 'a%.0s' {1..4200})
+	answers 414 "GET /$long HTTP/1.1\r\n$H"
+	answers 431 "GET / HTTP/1.1\r\nA: $long\r\n$H"
+	answers 431 "GET / HTTP/1.1\r\n$(printf 'A: %d\\r\\n' {1..101})$H"
+	answers "301 https://x.org/${long:0:4000}" "GET /${long:0:4000} HTTP/1.1\r\n$H"
+	# nothing, or half of it, is answered by nothing
+	[ -z "$(http '')$(http 'GET / HTTP/1.1\r\nHo')" ]
+	[ "$(count_logged 'worker died')" -eq 0 ]
+}
+
+@test "redirect: its arguments are checked" {
+	build redirect "$TOP/src/module/redirect.c"
+	url='must be http:// or https://, a host, and perhaps a path, without a / at the end'
+	for each in '' 'a b' '-t' '-t a b' '-x http://a'; do
+		refused 'must have a URL, or -t and a URL' "$D/redirect.so" "$each"
+	done
+	for each in ftp://a http:// http:///a https://a/ 'https://a?b' 'https://a|b' a; do
+		refused "$each: $url" "$D/redirect.so" "$each"
+	done
+}
