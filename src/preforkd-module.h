@@ -9,8 +9,9 @@
  *
  * A service runs in a worker process that serves one client at a time.
  * Whatever it does, crash, leak or hang, stays in that process.  It must not
- * touch signal handlers or descriptors that it has not opened itself.
- * Waiting calls of its own may fail with EINTR: retry them.
+ * touch signal handlers or descriptors that it has not opened itself; threads
+ * of its own must have all signals blocked.  Waiting calls of its own may fail
+ * with EINTR: retry them.
  */
 #ifndef PREFORKD_MODULE_H
 #define PREFORKD_MODULE_H

@@ -67,6 +67,7 @@ child(const struct conf_service *conf, int fd, pid_t parent)
 
 	log_forked();
 	log_set_level(LOG_LEVEL_ALERT);
+	signal(SIGPIPE, SIG_IGN);	/* it ends no worker either */
 	setsid();
 	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
 		_exit(1);

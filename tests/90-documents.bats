@@ -279,6 +279,20 @@ tags() {
 	[ -z "${BAD-}" ]
 }
 
+@test "every call and every member of preforkd-module.h is in preforkd-module(3)" {
+	header=$TOP/src/preforkd-module.h
+	page=$TOP/man/preforkd-module.3
+	sed -nE 's/^[a-z][^(]*\<((conn|preforkd)_[a-z_]+)\(.*/\1/p' "$header" |
+	    sort > "$D/calls"
+	[ "$(wc -l < "$D/calls")" -gt 10 ]
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESC/s/^\.Fn \([a-z_]*\).*/\1/p' "$page" |
+	    sort | diff "$D/calls" -
+	members() { sed -n '/^struct preforkd_service {/,/^}/p' "$1" |
+	    grep -E '^	[a-z]' | sed -E 's|/\*.*||' | tr -d ' \t'; }
+	[ "$(members "$header" | wc -l)" -ge 8 ]
+	diff <(members "$header") <(members "$page")
+}
+
 @test "the targets of make that README and HACKING name exist" {
 	{ grep -ohE '(`|^    )make [a-z]+' "$TOP/README" "$TOP/HACKING" |
 	    sed 's/.*make //'

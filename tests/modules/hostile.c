@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,8 @@ do_it(const char *what, const char *how)
 	if (strcmp(what, "fork") == 0 && fork() == 0)
 		for (;;)
 			pause();
+	if (strcmp(what, "pipe") == 0)
+		raise(SIGPIPE);
 	if (strcmp(what, "say") == 0)
 		preforkd_log_info("%s", how);
 	if (strcmp(what, "warn") == 0)
