@@ -603,6 +603,7 @@ struct commons {
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
 	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
+	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -704,7 +705,7 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
-/* In a new worker: give up the writable view of status; 0, or -1 and errno. */
+/* In a child: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
 void	 scoreboard_head(struct scoreboard *);
@@ -837,6 +838,8 @@ struct worker {
 	struct scoreboard *board;
 	const struct conf_service *conf;
 	const struct listener *listener;
+	int		 log_fd;	/* its service's ... */
+	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
@@ -957,9 +960,11 @@ size_t	 sink_write(struct sink *, char *lines, size_t size);
 
 /*
  * Fork the logger, which reads records from the pipe and writes lines until
- * all write ends are closed.  Returns its pid or -1.
+ * all write ends are closed.  Returns its pid or -1.  When it is able to, it
+ * counts in log_begun of the commons.
  */
-pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *,
+	    struct scoreboard *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 
@@ -995,6 +1000,8 @@ struct service {
 	struct generation *generation;
 	const struct conf_service *conf;
 	int		 index;		/* row in the scoreboard */
+	int		 log_fd;	/* for its workers: FD_LOG ... */
+	int		 poke_fd;	/* ... and FD_POKE */
 	int		 npools;
 	int		 early_deaths;	/* in a row */
 	int64_t		 delay;		/* of the throttle; 0: none */
@@ -1069,6 +1076,8 @@ struct master {
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
+	uint64_t	 forks_seen;	/* before this pass, and ... */
+	int		 vain;		/* ... passes in a row without any */
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
@@ -1123,6 +1132,15 @@ void	 status_publish(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
+/*
+ * The log pipe and the wake-up pipe for the workers of a service, as open file
+ * descriptions of their own: O_NONBLOCK belongs to that, and what a worker
+ * does to it must not make the master wait, or another service.  Where /proc
+ * is missing, or closed to us, they are the master's.  Returns 0, or -1 with
+ * errno and none open.
+ */
+int	 spawn_open_pipes(struct service *);
+void	 spawn_close_pipes(struct service *);
 /* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
 int	 spawn_worker(struct master *, struct pool *);
 /* Tell a worker to leave, until kill_at (0: whenever); or kill it. */

@@ -60,6 +60,8 @@ check(struct master *m, int fd)
 	log_forked();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sig_reset();
+	if (scoreboard_confine(&m->board) == -1)
+		_exit(1);
 	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
 		_exit(1);
 	closefrom(FD_FIRST_FREE + 1);
@@ -224,6 +226,10 @@ make_service(struct master *m, struct generation *g,
 	if ((index = status_service_row(m, conf->name)) == -1 ||
 	    (s = calloc(1, sizeof(*s))) == NULL)
 		return NULL;
+	if (spawn_open_pipes(s) == -1) {
+		free(s);
+		return NULL;
+	}
 	s->conf = conf;
 	s->generation = g;
 	s->index = index;
@@ -379,6 +385,7 @@ free_generation(struct master *m, struct generation *g)
 	while ((s = TAILQ_FIRST(&g->services)) != NULL) {
 		TAILQ_REMOVE(&g->services, s, entry);
 		status_free_service_row(m, s->index);
+		spawn_close_pipes(s);
 		free(s);
 	}
 	conf_free(g->conf);
