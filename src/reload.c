@@ -65,9 +65,7 @@ check(struct master *m, int fd)
 	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
 		_exit(1);
 	closefrom(FD_FIRST_FREE + 1);
-	/* Its own child runs what a module holds. */
-	if (scoreboard_confine(&m->board) == -1 ||
-	    (out = fdopen(FD_FIRST_FREE, "w")) == NULL)
+	if ((out = fdopen(FD_FIRST_FREE, "w")) == NULL)
 		_exit(1);
 	if ((conf = conf_load(m->source, error)) == NULL)
 		fputs(error, out);

@@ -69,16 +69,17 @@ child(const struct conf_service *conf, int fd, pid_t parent)
 	log_set_level(LOG_LEVEL_ALERT);
 	signal(SIGPIPE, SIG_IGN);	/* it ends no worker either */
 	setsid();
-	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
-		_exit(1);
-	closefrom(FD_FIRST_FREE + 1);
 	privs_drop(conf, false);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
+	log_to_pipe(-1, NULL);
+	if (dup3(fd, FD_LOG, O_CLOEXEC) == -1 && fd != FD_LOG)
+		_exit(1);
+	closefrom(FD_LOG + 1);
 	if ((why = try(conf)) == NULL)
 		why = "";
-	_exit(write(FD_FIRST_FREE, why, strlen(why) + 1) == -1 ? 1 : 0);
+	_exit(write(FD_LOG, why, strlen(why) + 1) == -1 ? 1 : 0);
 }
 
 /* Until it has spoken, has ended or is late; not for whom it leaves behind. */

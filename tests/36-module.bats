@@ -200,7 +200,8 @@ release_one() {
 		FILE *maps = fopen("/proc/self/maps", "r");
 		while (maps != NULL && fgets(line, sizeof(line), maps) != NULL)
 			writable += strstr(line, "w-s") != NULL &&
-			    strstr(line, "/status\n") != NULL;
+			    strstr(line, ".slots") == NULL &&
+			    strstr(line, ".counter") == NULL;
 		fclose(maps);
 		for (fd = 0; fd < 256; fd++)
 			if (fcntl(fd, F_GETFD) != -1)
@@ -215,7 +216,7 @@ release_one() {
 	serve "$GREET" ''
 	conf "$D/look.so" ''
 	kill -HUP "$M"
-	wait_for logged 'reload failed.*1 arguments, fine, descriptors ([0-6] )*7 writable 0$'
+	wait_for logged 'reload failed.*1 arguments, fine, descriptors 0 1 2 3 writable 0$'
 }
 
 @test "R a module is looked for in the root directory, and runs as the user" {
