@@ -469,6 +469,17 @@ pid_t	 program_start(const struct program *);
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
+/* module.c: a service, built in or of a shared object, in its process */
+
+/*
+ * Load it if need be, open and start it.  Returns NULL with *service set, or
+ * what is wrong, not escaped, in one text that the next call changes.
+ */
+const char *module_enter(const struct conf_service *,
+	    const struct preforkd_service **service);
+/* Stop and close it.  SIGALRM ends this process after so many seconds. */
+void	 module_leave(const struct preforkd_service *, unsigned int seconds);
+
 /* exec.c: a program for each connection */
 
 /* In a worker, before its first client; 0, or -1 after having said why. */
