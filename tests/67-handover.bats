@@ -338,7 +338,7 @@ rolled_back() { [ "$(count_logged 'reload failed')" -eq "$1" ]; }
 	logged "warning: clients in the queue are cut, drain-timeout passed address=$second queued=3"
 	logged 'killing a worker .*why="drain-timeout passed"'
 	wait_for has_workers 1
-	BASE_FDS=$((BASE_FDS - 1))
+	BASE_FDS=$(master_fds)
 	queue_read
 	release_cut
 }
