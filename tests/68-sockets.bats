@@ -124,7 +124,8 @@ has_served() { [ "$(status | awk '$1 == "greet" { print $2 }')" -ge "$1" ]; }
 }
 
 has_listeners() {
-	[ "$(status | awk '/^LISTENER/ { on = 1; next } on' | wc -l)" -eq "$1" ]
+	[ "$(status | awk '/^LISTENER/ { on = 1; next } !NF { on = 0 } on' |
+	    wc -l)" -eq "$1" ]
 }
 
 # both ADDRESS...: a file with these.
