@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -427,6 +428,28 @@ keep_logger(struct master *m)
 		    "had read are lost");
 }
 
+/* In the generation at work; its throttle has tried for long enough. */
+static void
+judge_crash_loop(struct master *m)
+{
+	const struct generation *g;
+	const struct service *s;
+
+	TAILQ_FOREACH(g, &m->generations, entry)
+		if (g->ready)
+			break;
+	if (g == NULL || m->state != MASTER_RUNNING)
+		return;
+	TAILQ_FOREACH(s, &g->services, entry) {
+		if (!spawn_crash_loop(s))
+			continue;
+		spawn_tell_crash_loop(m, s);
+		m->crash_loop = true;
+		stop_gracefully(m);
+		return;
+	}
+}
+
 /* One read: honest workers write a byte a pass, a hostile one no end. */
 static void
 empty_poke_pipe(struct master *m)
@@ -497,6 +520,7 @@ pass(struct master *m)
 	if (m->state != MASTER_KILLING)
 		look_plan(m);
 	judge_readiness(m);
+	judge_crash_loop(m);
 	if (handler_pending[SIGHUP] && m->state == MASTER_RUNNING &&
 	    m->reload.state == RELOAD_IDLE)
 		master_wake_at(m, m->now);
@@ -535,7 +559,8 @@ finish(struct master *m)
 	    (unsigned long long)atomic_load(m->board.counter));
 	end_log(m);
 	daemon_remove_pid();
-	return m->failed ? 1 : m->cut > 0 ? 2 : 0;
+	return m->failed ? 1 : m->crash_loop ? EX_SOFTWARE :
+	    m->cut > 0 ? 2 : 0;
 }
 
 int

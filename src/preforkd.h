@@ -150,6 +150,11 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+enum conf_crash_loop {		/* on-crash-loop */
+	CONF_CRASH_LOOP_KEEP_TRYING,
+	CONF_CRASH_LOOP_EXIT
+};
+
 /* What serves the clients of a service. */
 enum conf_kind {
 	CONF_RUN,		/* code that is built in */
@@ -209,6 +214,7 @@ struct conf_service {
 	int64_t		 connection_timeout;
 	int64_t		 drain_timeout;
 	int		 log_connections; /* enum conf_connections */
+	int		 on_crash_loop;	/* enum conf_crash_loop */
 	struct conf_user user;
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
@@ -307,7 +313,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	37
+#define SETTINGS	38
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -1139,6 +1145,7 @@ struct master {
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
+	bool		 crash_loop;	/* exit status EX_SOFTWARE */
 	struct reload	 reload;
 	TAILQ_HEAD(generations, generation) generations; /* newest first */
 	TAILQ_HEAD(, pool) pools;
@@ -1226,6 +1233,10 @@ void	 spawn_nudge(struct master *, int slot);
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */
 void	 spawn_succeeded(struct service *);
+/* Whether so many tries in a row have failed that the server is to end. */
+bool	 spawn_crash_loop(const struct service *);
+/* ... why: the last deaths. */
+void	 spawn_tell_crash_loop(const struct master *, const struct service *);
 /* Whether a start may be tried now; asks for the wake-up when not. */
 bool	 spawn_allowed(struct master *, const struct service *);
 

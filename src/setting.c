@@ -30,10 +30,11 @@ static const char *const type_names[] = { "number", "number", "duration",
     "words", "variable", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
-/* In the order of enum log_level and of enum conf_connections. */
+/* In the order of enum log_level, conf_crash_loop and conf_connections. */
 static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
 static const char *const yes_no[] = { "no", "yes", NULL };
+static const char *const crash_loop[] = { "keep-trying", "exit", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
 
 static const struct {
@@ -130,6 +131,9 @@ const struct setting settings[SETTINGS] = {
 	{ "drain-timeout", TYPE_DURATION, SERVICE(drain_timeout), true,
 	    100, YEAR, NULL, "30s",
 	    "clients may finish for this long at a stop or a reload" },
+	{ "on-crash-loop", TYPE_CHOICE, SERVICE(on_crash_loop), true, 0, 0,
+	    crash_loop, "keep-trying",
+	    "what to do when no worker lives to serve a client" },
 	{ "log-connections", TYPE_CHOICE, SERVICE(log_connections), true,
 	    0, 0, connections, "no",
 	    "log clients: not, when they have left, or when they come too" },

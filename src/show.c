@@ -273,9 +273,24 @@ print_generations(const struct snapshot *snapshot)
 		    s->ngenerations - SCOREBOARD_GENERATIONS);
 }
 
+/* Of a service whose starts are held back; the pause has begun. */
 static void
-print_services(const struct status *s, const struct tally *tally)
+print_next_try(const struct status_service *row)
 {
+	int64_t ms = row->retry_at - clock_now();
+
+	if (row->retry_at == 0)
+		return;
+	if (ms > 0)
+		printf("  next try in %" PRId64 " s", (ms + 999) / 1000);
+	else
+		printf("  being tried");
+}
+
+static void
+print_services(const struct snapshot *snapshot, const struct tally *tally)
+{
+	const struct status *s = &snapshot->status;
 	int i;
 
 	printf("\n%-15s %12s %6s %6s %8s %8s %7s %6s\n", "SERVICE", "ACCEPTED",
@@ -283,12 +298,15 @@ print_services(const struct status *s, const struct tally *tally)
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
-		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u\n",
+		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u",
 		    quoted(s->service[i].name),
 		    accepted(&s->service[i], &tally[i]),
 		    tally[i].busy, tally[i].idle, tally[i].starting,
 		    tally[i].draining, s->service[i].delayed,
 		    s->service[i].workers_max);
+		if (snapshot->alive)
+			print_next_try(&s->service[i]);
+		putchar('\n');
 	}
 }
 
@@ -322,7 +340,7 @@ show_status(struct server *server)
 	unstable = count(s, tally);
 	code = print_verdict(server, tally);
 	print_master(s, unstable);
-	print_services(&s->status, tally);
+	print_services(s, tally);
 	print_listeners(&s->status);
 	print_generations(s);
 	return code;

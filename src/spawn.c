@@ -36,6 +36,8 @@
 #define THROTTLE_AFTER	3		/* early deaths */
 #define THROTTLE_FIRST	100		/* ms */
 #define THROTTLE_LAST	30000
+#define CRASH_LOOP	6400		/* the pause after six tries */
+#define LAST_DEATHS	5		/* told at the end, of all services */
 #define FORK_LAST	1000
 #define START_TIME	30000
 
@@ -272,24 +274,26 @@ exit_meaning(int code)
 }
 
 static void
-how_it_died(const struct child *c, int status, char *buf, size_t size)
+how_it_died(const struct status_death *d, char *buf, size_t size)
 {
+	int status = d->wait_status;
+
 	if (WIFEXITED(status))
 		snprintf(buf, size, "exit %d%s", WEXITSTATUS(status),
 		    exit_meaning(WEXITSTATUS(status)));
 	else
 		snprintf(buf, size, "%s%s", sig_name(WTERMSIG(status)),
 		    WTERMSIG(status) != SIGKILL ? "" :
-		    c->state == CHILD_KILLED ? " (by the master)" :
+		    d->killed ? " (by the master)" :
 		    " (possible OOM)");
 }
 
 static void
-tell_death(const struct status_death *d, const struct child *c)
+tell_death(const struct status_death *d)
 {
 	char how[80];
 
-	how_it_died(c, d->wait_status, how, sizeof(how));
+	how_it_died(d, how, sizeof(how));
 	log_errorx("worker died pid=%d slot=%u service=%s generation=%u "
 	    "age=%lld.%03d served=%llu client=%llu how=\"%s\" core=%s",
 	    d->pid, d->slot, d->service, d->generation,
@@ -297,6 +301,34 @@ tell_death(const struct status_death *d, const struct child *c)
 	    (unsigned long long)d->served, (unsigned long long)d->client, how,
 	    WIFSIGNALED(d->wait_status) && WCOREDUMP(d->wait_status) ?
 	    "yes" : "no");
+}
+
+bool
+spawn_crash_loop(const struct service *service)
+{
+	return service->conf->on_crash_loop == CONF_CRASH_LOOP_EXIT &&
+	    service->delay >= CRASH_LOOP;
+}
+
+void
+spawn_tell_crash_loop(const struct master *m, const struct service *service)
+{
+	const struct status *status = m->board.status;
+	const struct status_death *d;
+	uint64_t n = status->ndeaths, i;
+	char how[80];
+
+	log_errorx("no worker lives to serve a client, the server ends "
+	    "service=%s", service->conf->name);
+	for (i = n > LAST_DEATHS ? n - LAST_DEATHS : 0; i < n; i++) {
+		d = &status->death[i % SCOREBOARD_DEATHS];
+		if (strcmp(d->service, service->conf->name) != 0)
+			continue;
+		how_it_died(d, how, sizeof(how));
+		log_errorx("a last death pid=%d slot=%u age=%lld.%03d "
+		    "how=\"%s\"", d->pid, d->slot,
+		    (long long)(d->age / 1000), (int)(d->age % 1000), how);
+	}
 }
 
 /* Into the ring and the log. */
@@ -316,7 +348,7 @@ record_death(struct master *m, int n, int wait_status)
 	    .client = look_serving(slot) ? atomic_load(&slot->client) : 0 };
 	strlcpy(d.service, service->conf->name, sizeof(d.service));
 	status_record_death(m, &d, service->index);
-	tell_death(&d, c);
+	tell_death(&d);
 }
 
 /* Unasked, and before it was of use; a SIGKILL is somebody else's doing. */

@@ -20,6 +20,7 @@ settings() {
 	idle-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	connection-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	drain-timeout 1s 0 99ms 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
+	on-crash-loop exit -1 0 2^64 text yes Exit
 	log-connections both -1 0 2^64 text yes NO
 	log-level debug -1 0 2^64 text INFO
 	run greet -1 0 2^64 text Greet

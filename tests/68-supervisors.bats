@@ -223,3 +223,49 @@ install_units() {
 	[ "$(sed -n 's/^TimeoutStopSec=\([0-9]*\)s/\1/p' "$unit")" -gt "$drain" ]
 	stop
 }
+
+# start_loop WHAT: a service whose workers die from now on, with this
+# on-crash-loop, which a reload has brought, and beside another.
+start_loop() {
+	export FAULT_FILE=$D/fault
+	PROGRAM=$FAULTY
+	{
+		printf '%s\n' 'workers-spare 1' 'workers-max 2'
+		printf 'service %s\nlisten 127.0.0.1:0\nrun %s\n' \
+		    abort abort command command
+	} > "$D/conf"
+	start -o 'user root' -f "$D/conf"
+	sed -i "1i on-crash-loop $1" "$D/conf"
+	"$PREFORKCTL" -s "$STATUS" reload
+	wait_for has_workers 2
+	touch "$FAULT_FILE"
+	mapfile -t all < <(ps -o pid=,args= --ppid "$M" | awk '/: abort /{print $1}')
+	kill -9 "${all[@]}"
+	wait_for logged 'starting them one at a time'
+}
+
+@test "on-crash-loop exit: the server ends in order after six tries, says why, and status 70" {
+	[ "$(id -u)" -eq 0 ] || skip 'as user root'
+	hear
+	start_loop exit
+	t=$EPOCHREALTIME
+	wait_for eval "status | grep -E '^abort .*  next try in [1-9] s\$'"
+	wait_for logged 'error: no worker lives to serve a client, the server ends service=abort'
+	took "$t" 4000 12000
+	[ "$(count_logged 'error: a last death pid=[0-9]+ slot=[0-9]+ age=[0-9.]+ how="SIGABRT"')" -eq 5 ]
+	# three that began it, and six tries
+	[ "$(count_logged 'worker died .*service=abort.* how="SIGABRT')" -eq 9 ]
+	wait_for logged 'stopping, clients finish'
+	ended 70
+	logged 'notice: stopped clients-cut=0'
+	wait_for heard STOPPING=1
+}
+
+@test "on-crash-loop keep-trying: it goes on after six tries" {
+	[ "$(id -u)" -eq 0 ] || skip 'as user root'
+	start_loop keep-trying
+	wait_for eval "status | grep -E '^abort .*  next try in ([7-9]|1[0-9]) s\$'"
+	not logged 'the server ends'
+	rm "$FAULT_FILE"
+	stop
+}

@@ -78,8 +78,9 @@ dumpable|yes
 log|syslog
 '
 ROOT_ONLY='user group chroot new-privileges'
-# Not there yet, in spite of their rows; and seen in 68-generations.
-ELSEWHERE='resident module workers-surge'
+# Not there yet, in spite of their rows; and seen in 68-generations and in
+# 68-supervisors.
+ELSEWHERE='resident module workers-surge on-crash-loop'
 
 rows() { "$TOOLS/unit-tables" settings | awk -F '\t' -v r="$1" '$6 == r { print $1 }'; }
 values_of() { awk -F '|' -v n="$1" '$1 == n' <<<"$VALUES"; }

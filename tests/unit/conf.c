@@ -431,6 +431,7 @@ test_dump_text(void)
 	    "\tworkers-idle-time 90s\n\tmax-connections-per-worker 0\n"
 	    "\tfirst-byte-timeout 0\n\tidle-timeout 0\n"
 	    "\tconnection-timeout 0\n\tdrain-timeout 30s\n"
+	    "\ton-crash-loop keep-trying\n"
 	    "\tlog-connections no\n\tuser 7:8,9\n\tnew-privileges no\n"
 	    "\trlimit-data 67108864\n") == 0);
 	free(s);
