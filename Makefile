@@ -40,7 +40,7 @@ check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
 soak: ## the same with the long runs of tests/soak, about an hour
 	@$(aux)/deps check
 	$(again) all test-programs
-	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SUITE=soak TIMEOUT=3600 \
+	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SOAK=soak TIMEOUT=3600 \
 	    $(srcdir)/tests/run $(TESTS)
 
 bench: ## run the benchmarks and print their report

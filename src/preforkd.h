@@ -123,6 +123,9 @@ void	 parse_put(FILE *, const char *word);
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
 int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
+/* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
+int	 error_at(char error[CONF_ERROR_MAX], const char *what,
+	    const char *path, const char *why);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
@@ -549,6 +552,7 @@ void	 handler_nothing(int);
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
 #define SCOREBOARD_VERSION	1
 #define SCOREBOARD_DEATHS	64
+#define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
 
 enum slot_state {
 	SLOT_FREE,
@@ -703,6 +707,8 @@ struct scoreboard {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* Whether the file at path is in memory, as far as the system can tell. */
+bool	 scoreboard_in_memory(const char *path);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
 /* In a child: give up the writable view of status; 0, or -1 and errno. */
