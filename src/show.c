@@ -197,7 +197,11 @@ print_reload(const struct status *s)
 	char at[TIME_TEXT];
 
 	time_text(s->reload_at, at);
-	if (running)
+	if (running && s->reload_waits != 0)
+		printf("reload:      running since %s, waits for %u old "
+		    "connections of generation %u\n", at,
+		    s->reload_waits_for, s->reload_waits);
+	else if (running)
 		printf("reload:      running since %s\n", at);
 	else if (s->reload == RELOAD_DONE)
 		printf("reload:      done %s\n", at);
@@ -235,6 +239,38 @@ accepted(const struct status_service *row, const struct tally *t)
 	uint64_t n = row->accepted + t->accepted;
 
 	return n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
+}
+
+/* By its place in the master's clock. */
+static const char *
+wall_text(const struct status *s, int64_t at, char buf[TIME_TEXT])
+{
+	return time_text(at == 0 ? 0 :
+	    s->started_at + elapsed(s->started, at) / 1000, buf);
+}
+
+static void
+print_generations(const struct snapshot *snapshot)
+{
+	const struct status *s = &snapshot->status;
+	const struct status_generation *g;
+	char until[TIME_TEXT];
+	uint32_t i;
+
+	printf("\n%-10s %-8s %7s %7s %7s %s\n", "GENERATION", "STATE", "AGE",
+	    "WORKERS", "CLIENTS", "DRAINS-UNTIL");
+	for (i = 0; i < s->ngenerations && i < SCOREBOARD_GENERATIONS; i++) {
+		g = &s->generations[i];
+		printf("%10u %-8s %7" PRId64 " %7u %7u %s\n", g->number,
+		    g->until != 0 ? "leaving" :
+		    g->number == s->generation ? "serving" : "starting",
+		    elapsed(g->since, snapshot->alive ? clock_now() :
+		    s->updated) / 1000, g->workers, g->clients,
+		    wall_text(s, g->until, until));
+	}
+	if (s->ngenerations > SCOREBOARD_GENERATIONS)
+		printf("and %u older ones\n",
+		    s->ngenerations - SCOREBOARD_GENERATIONS);
 }
 
 static void
@@ -288,6 +324,7 @@ show_status(struct server *server)
 	print_master(s, unstable);
 	print_services(&s->status, tally);
 	print_listeners(&s->status);
+	print_generations(s);
 	return code;
 }
 

@@ -165,6 +165,10 @@ clamp_status(struct status *s)
 	s->reload_at = sane_time(s->reload_at);
 	s->reload_why[sizeof(s->reload_why) - 1] = '\0';
 	s->product[sizeof(s->product) - 1] = '\0';
+	for (i = 0; i < SCOREBOARD_GENERATIONS; i++) {
+		s->generations[i].since = not_negative(s->generations[i].since);
+		s->generations[i].until = not_negative(s->generations[i].until);
+	}
 	for (i = 0; i < SCOREBOARD_DEATHS; i++) {
 		s->death[i].at = sane_time(s->death[i].at);
 		s->death[i].pid = sane_pid(s->death[i].pid);
