@@ -418,6 +418,51 @@ int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
 int	 daemon_write_pid(void);
 void	 daemon_remove_pid(void);
 
+/* sources.c: how many connections each source has, over all workers */
+
+struct source;
+
+/* An address, cut to a prefix, at one service. */
+struct source_id {
+	int		 service;	/* its row in the scoreboard */
+	bool		 ipv6;
+	uint64_t	 ip[2];		/* big-endian; IPv4: the top of [0] */
+	int		 prefix;	/* bits that count */
+};
+
+struct source_limit {
+	int64_t		 now;		/* us */
+	int		 most;		/* at once; 0: any number */
+	int64_t		 interval;	/* us for each; 0: no rate */
+	int64_t		 burst;		/* at least 1 */
+};
+
+/* A cell that a connection holds; key is set by the caller. */
+struct source_claim {
+	uint64_t	 key;
+	struct source	*source;	/* NULL: none */
+	int		 cell;
+};
+
+enum source_answer {
+	SOURCE_ADMITTED,
+	SOURCE_UNKNOWN,		/* admitted, there is no room to count it */
+	SOURCE_FULL,
+	SOURCE_TOO_FAST
+};
+
+uint64_t source_key(const struct source_id *, const uint64_t secret[2]);
+/* One more connection of the source, for the worker of this slot. */
+enum source_answer source_claim(struct source *table, struct source_claim *,
+	    int slot, const struct source_limit *);
+void	 source_release(struct source_claim *, int slot);
+/* Connections that the source has now. */
+int	 source_count(struct source *table, uint64_t key);
+/* In the master: what a dead worker of this slot held. */
+void	 sources_forget(struct source *table, int slot);
+/* In the master: what no live worker holds. */
+void	 sources_repair(struct source *table, const pid_t *pid, int nslots);
+
 /* program.c: a program to run: its file, its environment, its start */
 
 #define PROGRAM_PATH	"/usr/local/sbin:/usr/local/bin:" \
@@ -583,6 +628,17 @@ struct commons_listener {
 	_Atomic int32_t	 idle;
 };
 
+#define SOURCES		1024
+#define SOURCE_CELLS	120	/* connections of a source that can be told */
+
+/* sources.c: a source of connections; which one is known by its hash. */
+struct source {
+	_Alignas(64)
+	_Atomic uint64_t key;
+	_Atomic int64_t	 full_at;	/* us: when its rate is forgotten */
+	_Atomic uint16_t cell[SOURCE_CELLS];	/* slot + 1; 0: free */
+};
+
 /* Head of the `slots' object; struct slot [nslots] follows. */
 struct commons {
 	uint64_t	 magic;
@@ -594,6 +650,7 @@ struct commons {
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
+	struct source	 source[SOURCES];
 	struct slot	 slot[];
 };
 
