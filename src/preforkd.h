@@ -53,7 +53,7 @@ enum {
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t	 clock_now(void);
 
-/* address.c: socket addresses as text, and back */
+/* address.c: socket addresses as text, and back; prefixes of them */
 
 /* Room for any address as text: a Unix path, brackets, port, NUL. */
 #define ADDRESS_TEXT	128
@@ -80,6 +80,25 @@ unsigned int address_port(const struct address *);
 bool	 address_is_any(const struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
+
+/* The first bits of an address; those that do not count are 0. */
+struct prefix {
+	bool		 ipv6;
+	uint64_t	 bits[2];	/* IPv4: the top half of [0] */
+	int		 length;
+};
+
+/*
+ * Parse `10.0.0.0/8', `2001:db8::/32', or an address, which is all of it.
+ * Returns false with *why set to what is wrong and what is allowed (static
+ * text): also for bits behind the prefix, and for IPv4-mapped IPv6.
+ */
+bool	 address_parse_prefix(const char *, struct prefix *, const char **why);
+/* All bits of an address; false for a Unix socket, which has none. */
+bool	 address_bits(const struct address *, struct prefix *);
+/* Leave the first bits only. */
+void	 address_cut(struct prefix *, int length);
+bool	 address_within(const struct prefix *, const struct prefix *network);
 
 /* parse.c: configuration text as lines of words, and words as values */
 
@@ -422,14 +441,6 @@ void	 daemon_remove_pid(void);
 
 struct source;
 
-/* An address, cut to a prefix, at one service. */
-struct source_id {
-	int		 service;	/* its row in the scoreboard */
-	bool		 ipv6;
-	uint64_t	 ip[2];		/* big-endian; IPv4: the top of [0] */
-	int		 prefix;	/* bits that count */
-};
-
 struct source_limit {
 	int64_t		 now;		/* us */
 	int		 most;		/* at once; 0: any number */
@@ -451,7 +462,9 @@ enum source_answer {
 	SOURCE_TOO_FAST
 };
 
-uint64_t source_key(const struct source_id *, const uint64_t secret[2]);
+/* What a source is known by: a prefix, at the service of this row. */
+uint64_t source_key(const struct prefix *, int service,
+	    const uint64_t secret[2]);
 /* One more connection of the source, for the worker of this slot. */
 enum source_answer source_claim(struct source *table, struct source_claim *,
 	    int slot, const struct source_limit *);

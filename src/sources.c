@@ -39,22 +39,13 @@ mix(uint64_t h, uint64_t word)
 	return h ^ h >> 29;
 }
 
-/* The first bits of an address, in network order; the others are 0. */
-static uint64_t
-first_bits(uint64_t word, int bits)
-{
-	if (bits <= 0)
-		return 0;
-	return bits >= 64 ? word : word & ~(UINT64_MAX >> bits);
-}
-
 uint64_t
-source_key(const struct source_id *id, const uint64_t secret[2])
+source_key(const struct prefix *p, int service, const uint64_t secret[2])
 {
-	uint64_t h = mix(secret[0], (uint64_t)id->service << 1 | id->ipv6);
+	uint64_t h = mix(secret[0], (uint64_t)service << 1 | p->ipv6);
 
-	h = mix(h, first_bits(id->ip[0], id->prefix));
-	h = mix(h ^ secret[1], first_bits(id->ip[1], id->prefix - 64));
+	h = mix(h, p->bits[0]);
+	h = mix(h ^ secret[1], p->bits[1]);
 	h = mix(h, secret[0]);
 	return h <= EVICTING ? h + 2 : h;
 }

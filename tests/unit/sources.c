@@ -58,19 +58,19 @@ end(void)
 static uint64_t
 key(uint32_t ip, int prefix)
 {
-	struct source_id id = { .ip = { (uint64_t)ip << 32, 0 },
-	    .prefix = prefix };
+	struct prefix p = { .bits = { (uint64_t)ip << 32, 0 } };
 
-	return source_key(&id, secret);
+	address_cut(&p, prefix);
+	return source_key(&p, 0, secret);
 }
 
 static uint64_t
 key6(uint64_t high, uint64_t low, int prefix)
 {
-	struct source_id id = { .ipv6 = true, .ip = { high, low },
-	    .prefix = prefix };
+	struct prefix p = { .ipv6 = true, .bits = { high, low } };
 
-	return source_key(&id, secret);
+	address_cut(&p, prefix);
+	return source_key(&p, 0, secret);
 }
 
 static int
