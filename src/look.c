@@ -199,6 +199,7 @@ repair(struct master *m)
 	scoreboard_head(&m->board);
 	repair_free_slots(m);
 	repair_hints(m);
+	sources_repair(m->board.commons->source, m->pid, m->board.nslots);
 }
 
 /*

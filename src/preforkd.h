@@ -200,6 +200,31 @@ struct conf_log {
 	int		 facility;	/* as in syslog(3) */
 };
 
+/* How many of the first bits of an address make a source. */
+struct conf_lengths {
+	int		 ipv4, ipv6;
+};
+
+/* So many in a time, and so many at once; count 0: any. */
+struct conf_rate {
+	int64_t		 count;
+	int64_t		 per;		/* ms */
+	int64_t		 burst;
+};
+
+enum conf_refuse_how {
+	CONF_REFUSE_CLOSE,
+	CONF_REFUSE_RESET,
+	CONF_REFUSE_MESSAGE
+};
+
+#define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
+
+struct conf_refuse {
+	enum conf_refuse_how how;
+	char		 text[CONF_REFUSE_MAX];
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -225,6 +250,12 @@ struct conf_service {
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
 	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	int		 per_source;	/* connections at once; 0: any */
+	struct conf_lengths per_source_prefix;
+	struct conf_rate per_source_rate;
+	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	struct conf_rate rate;
+	struct conf_refuse refuse;
 	int		 new_privileges;
 	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
@@ -296,6 +327,10 @@ enum setting_type {
 	TYPE_RUN,		/* a built-in service */
 	TYPE_COMMAND,		/* char **, words */
 	TYPE_ENV,		/* char **, a NAME=VALUE a line */
+	TYPE_LENGTHS,		/* struct conf_lengths */
+	TYPE_RATE,		/* struct conf_rate */
+	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
 	TYPE_INCLUDE
@@ -319,7 +354,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	37
+#define SETTINGS	43
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -333,20 +368,28 @@ char	*setting_range(const struct setting *, char *buf, size_t size);
  * Returns the name, or NULL when there is neither.
  */
 const char *setting_default_user(struct conf_user *);
+/* The most words that a value may have. */
+int	 setting_most_words(const struct setting *);
 /*
- * Set one value in the struct conf or conf_service at base.  Returns false
+ * Set one value in the struct conf or conf_service at base; one of several
+ * words has a blank between them.  Returns false
  * when text is not allowed there; listen, service and include never are.
  */
 bool	 setting_set(const struct setting *, void *base, const char *text);
+/* Whether a setting may be repeated, and each of its lines is a value. */
+bool	 setting_is_list(const struct setting *);
 /*
- * The same for words after a keyword: those of a TYPE_COMMAND, or one more of
- * a TYPE_ENV.
+ * The same for words after a keyword: those of a TYPE_COMMAND, or one more
+ * line of a list.
  */
 bool	 setting_set_words(const struct setting *, void *base,
 	    const char *const *word, int nwords);
 void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
+void	 setting_put_list(FILE *, const struct setting *, const void *base);
+/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
+bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
 bool	 setting_is_set(const struct setting *, const void *base);
 /* The same for a struct conf_log and the words after `log'. */
 bool	 setting_set_log(struct conf_log *, const char *const *word,
@@ -524,6 +567,30 @@ pid_t	 program_start(const struct program *);
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
+/* admit.c: whether a connection may come in */
+
+struct worker;
+
+/* In a worker, before its first client. */
+void	 admit_start(const struct worker *);
+/*
+ * Whether it may be served.  Returns NULL, or one word why not; it is then
+ * for the caller to end it by admit_refuse().
+ */
+const char *admit(const struct conn *);
+/*
+ * Say what there is to be said, in one write that does not wait.  Returns
+ * whether it is to end as any other; else it was reset and is closed.
+ */
+bool	 admit_refuse(const struct conn *);
+/* The connection is over. */
+void	 admit_left(void);
+/*
+ * Milliseconds to wait before the next accept(2), for the rate of the
+ * service; 0: none.
+ */
+int	 admit_pause(void);
+
 /* exec.c: a program for each connection */
 
 /* In a worker, before its first client; 0, or -1 after having said why. */
@@ -594,7 +661,7 @@ void	 handler_nothing(int);
 /* scoreboard.c: the shared mappings */
 
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
-#define SCOREBOARD_VERSION	1
+#define SCOREBOARD_VERSION	2
 #define SCOREBOARD_DEATHS	64
 
 enum slot_state {
@@ -622,6 +689,7 @@ struct slot {
 	_Atomic uint64_t client;	/* number of the last client */
 	_Atomic uint64_t served;	/* connections come to an end */
 	_Atomic uint64_t accepted;	/* by this worker */
+	_Atomic uint64_t refused;	/* of them */
 	_Atomic uint32_t generation;
 	_Atomic int32_t	 pid;
 	_Atomic uint16_t service;	/* rows of struct status */
@@ -633,6 +701,14 @@ struct slot {
 	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
+};
+
+/* Of each service: its rate. */
+struct commons_service {
+	_Alignas(64)
+	_Atomic int64_t	 full_at;	/* us: when the rate is forgotten */
+	_Atomic int64_t	 said_at;	/* ms: that it was reached, and ... */
+	_Atomic uint64_t paused;	/* ... pauses since */
 };
 
 /* Of each listener: hints among workers, repaired by the master. */
@@ -663,6 +739,7 @@ struct commons {
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
+	struct commons_service service[CONF_SERVICES_MAX];
 	struct source	 source[SOURCES];
 	struct slot	 slot[];
 };
@@ -682,6 +759,7 @@ struct status_service {
 	uint32_t	 workers_min, workers_spare, workers_max;
 	uint32_t	 delayed;	/* workers it lacks while throttled */
 	uint64_t	 accepted;	/* by workers that are no more */
+	uint64_t	 refused;
 	uint64_t	 served;
 	uint64_t	 bytes_in, bytes_out;
 	uint64_t	 deaths;	/* not asked for */
@@ -734,6 +812,7 @@ struct status {
 	uint32_t	 reloaded;	/* the last one of them to succeed */
 	int64_t		 reload_at;	/* its begin or end, since the epoch */
 	char		 reload_why[256];
+	uint64_t	 secret[2];	/* of the hash of sources */
 	char		 product[32];	/* version of preforkd */
 	uint64_t	 forks;
 	uint64_t	 cut;		/* clients cut by a stop */
@@ -901,6 +980,7 @@ struct worker {
 	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
+	int		 service;	/* its row in the scoreboard */
 	uint32_t	 generation;
 	pid_t		 master;
 	bool		 dumpable;

@@ -154,6 +154,7 @@ spawn_worker(struct master *m, struct pool *p)
 	    .listener = p->listener, .number = slot,
 	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
+	    .service = p->service->index,
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,
 	    .dumpable = p->service->generation->conf->dumpable };
@@ -369,6 +370,7 @@ bury(struct master *m, int n, int wait_status)
 	c->pool = NULL;
 	c->epoch++;
 	status_inherit(m, slot, p->service->index, c->epoch);
+	sources_forget(m->board.commons->source, n);
 	p->alive--;
 	m->pid[n] = 0;
 	m->unused[m->nunused++] = n;
