@@ -177,20 +177,19 @@ admit_refuse(const struct conn *c)
 {
 	const struct linger at_once = { .l_onoff = 1 };
 	const struct conf_refuse *refuse = &me.conf->refuse;
+	char text[CONF_REFUSE_MAX + 2];
+	int n;
 
-	if (refuse->how == CONF_REFUSE_RESET && setsockopt(c->fd, SOL_SOCKET,
-	    SO_LINGER, &at_once, sizeof(at_once)) == 0) {
-		close(c->fd);
-		return false;
-	}
 	if (refuse->how == CONF_REFUSE_MESSAGE) {
-		char text[CONF_REFUSE_MAX + 2];
-		int n = snprintf(text, sizeof(text), "%s\r\n", refuse->text);
-
-		/* Whoever takes nothing has nothing to be told. */
-		send(c->fd, text, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = snprintf(text, sizeof(text), "%s\r\n", refuse->text);
+		/* Whoever takes nothing is not told. */
+		return send(c->fd, text, (size_t)n, MSG_DONTWAIT |
+		    MSG_NOSIGNAL) == n;
 	}
-	return true;
+	if (refuse->how == CONF_REFUSE_RESET)
+		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once,
+		    sizeof(at_once));
+	return false;
 }
 
 void

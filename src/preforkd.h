@@ -212,6 +212,11 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+enum conf_when_full {
+	CONF_FULL_QUEUE,
+	CONF_FULL_DROP_SILENT
+};
+
 enum conf_refuse_how {
 	CONF_REFUSE_CLOSE,
 	CONF_REFUSE_RESET,
@@ -255,6 +260,8 @@ struct conf_service {
 	struct conf_rate per_source_rate;
 	char		**per_source_for;	/* `PREFIX N', NULL-ended */
 	struct conf_rate rate;
+	struct conf_rate min_rate;	/* bytes; burst means nothing */
+	int		 when_full;	/* enum conf_when_full */
 	struct conf_refuse refuse;
 	int		 new_privileges;
 	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
@@ -354,7 +361,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	43
+#define SETTINGS	45
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -580,7 +587,7 @@ void	 admit_start(const struct worker *);
 const char *admit(const struct conn *);
 /*
  * Say what there is to be said, in one write that does not wait.  Returns
- * whether it is to end as any other; else it was reset and is closed.
+ * whether it said something that must not be lost when it is closed.
  */
 bool	 admit_refuse(const struct conn *);
 /* The connection is over. */
@@ -650,12 +657,15 @@ void	 sig_table(FILE *);
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 /* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
+/* Worker: the client is to go if it has been silent; it clears it. */
+extern volatile sig_atomic_t handler_room;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_nothing(int);
 
 /* scoreboard.c: the shared mappings */
@@ -685,6 +695,7 @@ struct slot {
 	_Atomic uint32_t state;		/* enum slot_state */
 	_Atomic uint32_t epoch;		/* which worker of this slot */
 	_Atomic uint32_t lingering;	/* connections, while idle */
+	_Atomic uint32_t heard;		/* the client has sent something */
 	_Atomic int64_t	 since;		/* start of the connection, or idling */
 	_Atomic uint64_t client;	/* number of the last client */
 	_Atomic uint64_t served;	/* connections come to an end */
@@ -1005,6 +1016,8 @@ enum conn_end {
 	CONN_FIRST_BYTE_TIMEOUT,
 	CONN_IDLE_TIMEOUT,
 	CONN_TOTAL_TIMEOUT,
+	CONN_TOO_SLOW,
+	CONN_MADE_ROOM,
 	CONN_RESET,
 	CONN_FAILED
 };
@@ -1012,6 +1025,7 @@ enum conn_end {
 const char *conn_end_name(enum conn_end);
 
 #define CONN_FIRST	32	/* bytes kept for the log */
+#define CONN_SILENT	200	/* ms, before it makes room for others */
 #define CONN_LINE	4096	/* read-ahead of conn_line() */
 
 struct conn {
@@ -1026,6 +1040,8 @@ struct conn {
 	int64_t		 first_byte_at;	/* deadlines; 0: none */
 	int64_t		 total_at;
 	int64_t		 idle_timeout;
+	struct conf_rate min_rate;
+	_Atomic uint32_t *heard;	/* set at the first byte, or NULL */
 	uint64_t	 bytes_in, bytes_out;
 	enum conn_end	 end;
 	int		 nfirst;
@@ -1041,6 +1057,8 @@ struct conn {
  */
 void	 conn_open(struct conn *, int fd, const struct address *peer,
 	    const struct conf_service *);
+/* When it will have been slower than its min-rate, which is not 0. */
+int64_t	 conn_slow_at(const struct conn *);
 
 /* linger.c: connections that are over but for the client's end */
 
@@ -1288,6 +1306,8 @@ void	 spawn_retire(struct master *, int slot, int64_t kill_at,
 void	 spawn_kill(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);
+/* Have a busy one leave its client, if that has been silent. */
+void	 spawn_make_room(struct master *, int slot);
 /* Reap whoever has died, account, log. */
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */

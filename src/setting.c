@@ -36,6 +36,8 @@ static const char *const scope_names[] = { "any", "global", "service" };
 static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
 static const char *const yes_no[] = { "no", "yes", NULL };
+/* In the order of enum conf_when_full. */
+static const char *const when_full[] = { "queue", "drop-silent", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
 
 static const struct {
@@ -141,13 +143,17 @@ const struct setting settings[SETTINGS] = {
 	{ "per-source-prefix", TYPE_LENGTHS, SERVICE(per_source_prefix), true,
 	    0, 0, NULL, "32 64",
 	    "bits of an address, IPv4 and IPv6, that make a source" },
-	{ "per-source-rate", TYPE_RATE, SERVICE(per_source_rate), true, 0, 0,
+	{ "per-source-rate", TYPE_RATE, SERVICE(per_source_rate), true, 0, 1,
 	    NULL, "0", "connections that a source may make in a time; 0: any" },
 	{ "per-source-for", TYPE_PREFIX_LIMIT, SERVICE(per_source_for), true,
 	    0, 0, NULL, NULL,
 	    "another per-source for these addresses; may be repeated" },
-	{ "rate", TYPE_RATE, SERVICE(rate), true, 0, 0, NULL, "0",
+	{ "rate", TYPE_RATE, SERVICE(rate), true, 0, 1, NULL, "0",
 	    "connections that are accepted in a time; 0: any" },
+	{ "min-rate", TYPE_RATE, SERVICE(min_rate), true, 0, 0, NULL, "0",
+	    "bytes that a client must send or take in a time; 0: any" },
+	{ "when-full", TYPE_CHOICE, SERVICE(when_full), true, 0, 0, when_full,
+	    "queue", "what becomes of clients when all workers are busy" },
 	{ "refuse", TYPE_REFUSE, SERVICE(refuse), true, 0, 0, NULL, "close",
 	    "what a client meets that may not come in" },
 	{ "user", TYPE_USER, SERVICE(user), true, 0, 0, NULL, NULL,
@@ -253,8 +259,7 @@ static const char *const ranges[] = {
 	    "looked for in " PROGRAM_PATH ", and its arguments",
 	[TYPE_ENV] = "NAME=VALUE",
 	[TYPE_LENGTHS] = "two numbers, 0 to 32 for IPv4 and 0 to 128 for IPv6",
-	[TYPE_RATE] = "NUMBER/DURATION [burst NUMBER], numbers from 1 to "
-	    "1000000, or 0",
+	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
 	    "to 120",
 	[TYPE_REFUSE] = "close, reset or message TEXT, a text of at most 199 "
@@ -323,8 +328,11 @@ put_range(FILE *out, const struct setting *row)
 	case TYPE_GROUP:
 	case TYPE_PATH:
 	case TYPE_ENV:
-	case TYPE_LENGTHS:
 	case TYPE_RATE:
+		fputs(row->max > 0 ? "NUMBER/DURATION [burst NUMBER], numbers "
+		    "from 1 to 1000000, or 0" : ranges[row->type], out);
+		break;
+	case TYPE_LENGTHS:
 	case TYPE_PREFIX_LIMIT:
 	case TYPE_REFUSE:
 	case TYPE_LOG:
@@ -621,9 +629,12 @@ set_lengths(struct conf_lengths *lengths, char *text)
 	return true;
 }
 
-/* `30/1m burst 10'; as many at once as in the time, unless it is said. */
+/*
+ * `30/1m burst 10'; as many at once as in the time, unless it is said.  A row
+ * whose maximum is 0 has no burst.
+ */
 static bool
-set_rate(struct conf_rate *rate, char *text)
+set_rate(const struct setting *row, struct conf_rate *rate, char *text)
 {
 	char *rest = text, *word = strsep(&rest, " "), *per = word;
 
@@ -638,7 +649,7 @@ set_rate(struct conf_rate *rate, char *text)
 	if (rest == NULL)
 		return true;
 	word = strsep(&rest, " ");
-	return strcmp(word, "burst") == 0 && rest != NULL &&
+	return row->max > 0 && strcmp(word, "burst") == 0 && rest != NULL &&
 	    parse_number(rest, 1, RATE_MAX, &rate->burst);
 }
 
@@ -668,7 +679,7 @@ set_phrase(const struct setting *row, void *field, const char *text)
 	if (row->type == TYPE_LENGTHS)
 		return set_lengths(field, copy);
 	if (row->type == TYPE_RATE)
-		return set_rate(field, copy);
+		return set_rate(row, field, copy);
 	return set_refuse(field, copy);
 }
 
@@ -896,16 +907,17 @@ put_words(FILE *out, char *const *word)
 }
 
 static void
-put_rate(FILE *out, const struct conf_rate *rate)
+put_rate(FILE *out, const struct setting *row, const struct conf_rate *rate)
 {
 	char per[24];
 
 	if (rate->count == 0)
 		fputc('0', out);
 	else
-		fprintf(out, "%lld/%s burst %lld", (long long)rate->count,
-		    parse_duration_text(rate->per, per, sizeof(per)),
-		    (long long)rate->burst);
+		fprintf(out, "%lld/%s", (long long)rate->count,
+		    parse_duration_text(rate->per, per, sizeof(per)));
+	if (row->max > 0 && rate->count > 0)
+		fprintf(out, " burst %lld", (long long)rate->burst);
 }
 
 static void
@@ -924,7 +936,7 @@ put_phrase(FILE *out, const struct setting *row, const void *field)
 	const struct conf_lengths *lengths = field;
 
 	if (row->type == TYPE_RATE)
-		put_rate(out, field);
+		put_rate(out, row, field);
 	else if (row->type == TYPE_REFUSE)
 		put_refuse(out, field);
 	else

@@ -97,6 +97,8 @@ sig_worker(void)
 		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
 	/* A nudge by the master: accept(2) is to fail with EINTR. */
 	sig_set(SIGVTALRM, handler_nothing, 0);
+	/* The same: a call that waits for the client is to fail. */
+	sig_set(SIGUSR2, handler_make_room, 0);
 }
 
 void

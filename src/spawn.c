@@ -229,6 +229,13 @@ spawn_nudge(struct master *m, int slot)
 }
 
 void
+spawn_make_room(struct master *m, int slot)
+{
+	signal_child(m, slot, SIGUSR2);
+	m->child[slot].nudged = m->now;
+}
+
+void
 spawn_succeeded(struct service *service)
 {
 	service->early_deaths = 0;

@@ -157,6 +157,7 @@ become_busy(struct life *l, const struct conn *c)
 	slot_begin(slot);
 	store(&slot->client, c->number);
 	store(&slot->accepted, l->accepted);
+	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
 	publish_peer(slot, &c->peer);
 	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
 	slot_end(slot);
@@ -235,8 +236,15 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	slot_end(l->slot);
 	log_warnx("refused %s service=%s why=%s", peer_word(c, peer),
 	    l->self->conf->name, why);
-	if (admit_refuse(c))
-		linger_end(&l->linger, c->fd);
+	if (!admit_refuse(c)) {
+		close(c->fd);
+		return;
+	}
+	/* It may go on sending: no longer idle meanwhile. */
+	atomic_store(&l->slot->state, SLOT_CLOSING);
+	no_longer_idle(l);
+	linger_end(&l->linger, c->fd);
+	become_idle(l);
 }
 
 static void
@@ -256,6 +264,8 @@ serve(struct life *l, int fd, const struct address *peer)
 		return;
 	}
 	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
+	c->heard = &l->slot->heard;
+	handler_room = 0;
 	become_busy(l, c);
 	title_busy(l, c->number);
 	log_connected(c, conf);
