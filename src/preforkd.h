@@ -696,7 +696,7 @@ void	 handler_nothing(int);
 /* scoreboard.c: the shared mappings */
 
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
-#define SCOREBOARD_VERSION	3
+#define SCOREBOARD_VERSION	2
 #define SCOREBOARD_DEATHS	64
 #define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
 #define SCOREBOARD_GENERATIONS	32
