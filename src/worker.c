@@ -235,8 +235,9 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	store(&l->slot->accepted, l->accepted);
 	add(&l->slot->refused, 1);
 	slot_end(l->slot);
-	log_warnx("refused %s service=%s why=%s", peer_word(c, peer),
-	    l->self->conf->name, why);
+	/* Without the address in its words, so that many are one warning. */
+	log_warnx("client refused peer=%s service=%s why=%s",
+	    peer_word(c, peer), l->self->conf->name, why);
 	if (!admit_refuse(c)) {
 		close(c->fd);
 		return;

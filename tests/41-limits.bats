@@ -13,7 +13,7 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	hold 2
 	refuses 127.0.0.1
 	greets 127.0.0.2
-	wait_for logged 'warning: refused 127.0.0.1:[0-9]+ service=greet why=per-source$'
+	wait_for logged 'warning: client refused peer=127.0.0.1:[0-9]+ service=greet why=per-source$'
 	release
 	wait_for greets 127.0.0.1
 	[ "$(status | awk '/^SERVICE/ { getline; print $2 }')" -eq 5 ]
@@ -55,7 +55,7 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	for i in 1 2 3 4 5 6; do from 127.0.0.1 <<< x; done > "$D/more"
 	[ "$(grep -c Welcome "$D/more")" -le 3 ]
 	greets 127.0.0.2
-	wait_for logged 'refused 127.0.0.1:[0-9]+ service=greet why=per-source-rate'
+	wait_for logged 'client refused peer=127.0.0.1:[0-9]+ service=greet why=per-source-rate'
 	wait_for greets 127.0.0.1
 }
 
