@@ -4,15 +4,7 @@
 
 load helper
 load clients
-
-last_line() { tail -n 1 "$LOG"; }
-stopping() { logged 'notice: stopping, clients finish'; }
-
-# The next server of a test has a log of its own.
-next_log() {
-	cat "$LOG" >> "$D/earlier" 2>/dev/null || true
-	: > "$LOG"
-}
+load signals
 
 # refuses ADDRESS: nobody listens there.
 refuses() { ! "$TOOLS/storm" -n 1 -c 1 "$1" > "$D/refused" 2>&1 &&
@@ -231,33 +223,43 @@ DEADLY='ILL TRAP ABRT BUS FPE KILL SEGV ALRM STKFLT VTALRM PROF IO PWR SYS'
 	done
 }
 
-# random_signals N: at short and random distances.
-random_signals() {
-	local n=$1 mix=(HUP HUP USR1 USR2 CHLD WINCH)
-	while [ $((n -= 1)) -ge 0 ]; do
-		kill -"${mix[RANDOM % ${#mix[@]}]}" "$M" 2>/dev/null || return 0
-		[ $((RANDOM % 3)) -ne 0 ] || sleep "0.0$((RANDOM % 4))"
-	done
+@test "F03 SIGTERM wins over any mix of other signals, twenty times" {
+	random_runs 20
+	refuses "$ADDRESS"
 }
 
-@test "F03 SIGTERM wins over any mix of other signals, thirty times" {
-	seed=${SEED:-$RANDOM}
-	echo "SEED=$seed"
-	RANDOM=$seed
-	for i in {1..30}; do
-		next_log
-		start_greet -o 'workers-spare 1' -o 'drain-timeout 5s'
-		random_signals $((RANDOM % 8))
-		t=$EPOCHREALTIME
-		kill -TERM "$M"
-		random_signals $((RANDOM % 8))
-		ended 0
-		took "$t" 0 8000
-		[[ $(last_line) == *'stopped clients-cut=0 clients=0' ]]
-		log_grammar "$LOG"
-	done
-	no_members
-	refuses "$ADDRESS"
+@test "F10 so it does when forks, waits, binds and signals are slow" {
+	slow_system
+	random_runs 3
+}
+
+@test "SIGTERM at any moment of a reload ends the server in order, and resets nobody" {
+	term_in_reload 5
+}
+
+@test "F04 signals that do not end the master leave it starting, and reloading" {
+	REPLY_LINES=1
+	export FAULT_FILE=$D/fault
+	PROGRAM=$FAULTY
+	touch "$FAULT_FILE.slow"
+	start_quietly -l 127.0.0.1:0 -o 'workers-spare 1' -o 'user root' abort
+	wait_for slots_are starting 1
+	dispositions_hold
+	for s in USR1 USR2 CHLD PIPE XFSZ CONT URG WINCH; do kill -"$s" "$M"; done
+	rm "$FAULT_FILE.slow"
+	wait_for started
+	ADDRESS=$(< "$D/addresses") PORT=${ADDRESS##*:}
+	BASE_FDS=$(master_fds)
+	touch "$FAULT_FILE.slow"
+	kill -HUP "$M"
+	wait_for slots_are starting 1
+	dispositions_hold
+	for s in $HARMLESS; do kill -"$s" "$M"; done
+	[[ $(ask x) == hello* ]]
+	rm "$FAULT_FILE.slow"
+	wait_for logged 'reloaded generation=3'
+	[[ $(ask x) == hello* ]]
+	stop
 }
 
 @test "F14 a flood of SIGCHLD hides no death and costs no client" {

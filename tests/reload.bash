@@ -163,7 +163,7 @@ reloads_under_load() {
 	[ "$completed" -ge "$2" ]
 	put a
 	reload
-	wait_for slots_are draining 0
+	wait_for settled_reload
 	BASE_FDS=$(master_fds)
 }
 
@@ -250,9 +250,12 @@ can_fail() {
 
 # traced OPTION...: the master, in the background, until untraced.
 traced() {
-	strace -qq -o "$D/trace" "$@" -p "$M" 3>&- &
+	strace -qq -o "$D/trace" "$@" -p "$M" 3>&- 8>&- &
 	STRACE=$!
-	wait_for eval '[ "$(awk '\''$1 == "TracerPid:" { print $2 }'\'' "/proc/$M/status")" != 0 ]'
+	wait_for has_tracer
+}
+has_tracer() {
+	[ "$(awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status")" != 0 ]
 }
 untraced() {
 	kill "$STRACE"
