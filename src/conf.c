@@ -380,8 +380,10 @@ check_place(struct loader *ld, const struct setting *row)
 	if (is_list(row) && before)
 		return wrong(ld, &ld->at, "%s: must come after a service line",
 		    row->name);
-	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV)
+	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV) {
+		*seen = ld->at;
 		return 0;
+	}
 	if (before ? !TAILQ_EMPTY(&ld->sections) : row->scope == SCOPE_GLOBAL)
 		return wrong(ld, &ld->at, "%s: must come before the first "
 		    "service line", row->name);
@@ -638,6 +640,11 @@ settle_kind(struct loader *ld, struct section *section)
 		    service->name);
 	if (service->kind != CONF_RUN)
 		service->run = NULL;
+	if (service->env != NULL && service->kind != CONF_EXEC &&
+	    service->kind != CONF_RESIDENT)
+		return wrong(ld, origin(ld, section, "env"), "service %s: env: "
+		    "must be for a program, of exec or resident",
+		    service->name);
 	return 0;
 }
 

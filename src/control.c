@@ -90,8 +90,8 @@ judge_reload(struct snapshot *s, const struct before *before)
 		return DONE;
 	}
 	if (s->status.reloads > before->reloads_begun) {
-		log_warnx("reload failed: %s", log_quote(why, sizeof(why),
-		    s->status.reload_why, strlen(s->status.reload_why)));
+		log_warnx("reload failed: %s", log_quoted(why, sizeof(why),
+		    s->status.reload_why));
 		return FAILED;
 	}
 	if (!s->alive)

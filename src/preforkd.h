@@ -125,6 +125,9 @@ void	 parse_put(FILE *, const char *word);
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
 int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
+/* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
+int	 error_at(char error[CONF_ERROR_MAX], const char *what,
+	    const char *path, const char *why);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
@@ -477,6 +480,17 @@ pid_t	 program_start(const struct program *);
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
+/* module.c: a service, built in or of a shared object, in its process */
+
+/*
+ * Load it if need be, open and start it.  Returns NULL with *service set, or
+ * what is wrong, not escaped, in one text that the next call changes.
+ */
+const char *module_enter(const struct conf_service *,
+	    const struct preforkd_service **service);
+/* Stop and close it.  SIGALRM ends this process after so many seconds. */
+void	 module_leave(const struct preforkd_service *, unsigned int seconds);
+
 /* exec.c: a program for each connection */
 
 /* In a worker, before its first client; 0, or -1 after having said why. */
@@ -549,6 +563,7 @@ void	 handler_nothing(int);
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
 #define SCOREBOARD_VERSION	2
 #define SCOREBOARD_DEATHS	64
+#define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
 #define SCOREBOARD_GENERATIONS	32
 
 enum slot_state {
@@ -717,6 +732,8 @@ struct scoreboard {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* Whether the file at path is in memory, as far as the system can tell. */
+bool	 scoreboard_in_memory(const char *path);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
 /* In a child: give up the writable view of status; 0, or -1 and errno. */

@@ -37,6 +37,15 @@ quoted(const char *text)
 	return log_quote(buf, sizeof(buf), text, strlen(text));
 }
 
+/* Its values were escaped when it was made. */
+static const char *
+reload_why(const struct status *s)
+{
+	static char buf[4 * sizeof(s->reload_why)];
+
+	return log_quoted(buf, sizeof(buf), s->reload_why);
+}
+
 /* Milliseconds from one time to another; 0 when it makes no sense. */
 static int64_t
 elapsed(int64_t from, int64_t to)
@@ -104,7 +113,7 @@ put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
 		fprintf(out, "%s; ", master_state_name(s->status.state));
 	if (s->status.reload == RELOAD_FAILED)
 		fprintf(out, "the last reload failed (%s); ",
-		    quoted(s->status.reload_why));
+		    reload_why(&s->status));
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		row = &s->status.service[i];
 		t = &tally[i];
@@ -198,7 +207,7 @@ print_reload(const struct status *s)
 		printf("reload:      done %s\n", at);
 	else if (s->reload == RELOAD_FAILED)
 		printf("reload:      failed %s: %s\n", at,
-		    quoted(s->reload_why));
+		    reload_why(s));
 	else
 		printf("reload:      none\n");
 }
@@ -221,6 +230,15 @@ print_master(const struct snapshot *s, unsigned int unstable)
 	printf("log dropped: %" PRIu64 "\n", s->log_dropped);
 	if (unstable > 0)
 		printf("unstable:    %u of %u slots\n", unstable, s->nslots);
+}
+
+/* Within its column, whatever a worker says. */
+static uint64_t
+accepted(const struct status_service *row, const struct tally *t)
+{
+	uint64_t n = row->accepted + t->accepted;
+
+	return n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
 }
 
 /* By its place in the master's clock. */
@@ -267,7 +285,7 @@ print_services(const struct status *s, const struct tally *tally)
 			continue;
 		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u\n",
 		    quoted(s->service[i].name),
-		    s->service[i].accepted + tally[i].accepted,
+		    accepted(&s->service[i], &tally[i]),
 		    tally[i].busy, tally[i].idle, tally[i].starting,
 		    tally[i].draining, s->service[i].delayed,
 		    s->service[i].workers_max);

@@ -193,6 +193,10 @@ clamp_slot(struct slot *c)
 	c->pid = sane_pid(c->pid);
 	c->born = not_negative(c->born);
 	c->since = not_negative(c->since);
+	if (c->accepted > SCOREBOARD_CLIENTS)
+		c->accepted = SCOREBOARD_CLIENTS;
+	if (c->served > SCOREBOARD_CLIENTS)
+		c->served = SCOREBOARD_CLIENTS;
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
 	if (c->state > SLOT_LEAVING || c->service >= CONF_SERVICES_MAX)

@@ -97,6 +97,15 @@ status_record_death(struct master *m, const struct status_death *d, int row)
 	scoreboard_end(&m->board);
 }
 
+/* A lie must not make a sum wrap. */
+static void
+add_clients(uint64_t *total, uint64_t n)
+{
+	*total += n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
+	if (*total > SCOREBOARD_CLIENTS)
+		*total = SCOREBOARD_CLIENTS;
+}
+
 /* Together with the slot, or a reader would count the worker twice. */
 void
 status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
@@ -104,8 +113,8 @@ status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
 	struct status_service *total = &m->board.status->service[row];
 
 	scoreboard_begin(&m->board);
-	total->accepted += atomic_load(&slot->accepted);
-	total->served += atomic_load(&slot->served);
+	add_clients(&total->accepted, atomic_load(&slot->accepted));
+	add_clients(&total->served, atomic_load(&slot->served));
 	total->bytes_in += atomic_load(&slot->bytes_in);
 	total->bytes_out += atomic_load(&slot->bytes_out);
 	memset(slot, 0, sizeof(*slot));

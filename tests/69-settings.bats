@@ -128,7 +128,15 @@ effect_backlog() { ss -Hltn "sport = :$PORT" | awk -v a="$ADDRESS" '$4 == a { pr
 effect_workers_min() { worker_count; }
 effect_workers_spare() { worker_count; }
 effect_workers_max() { status | awk '$1 == "greet" { print $8; exit }'; }
-effect_workers_idle_time() { hold 3; release; sleep 0.5; worker_count; }
+effect_workers_idle_time() {
+	hold 3
+	release
+	for _ in {1..20}; do
+		[ "$(worker_count)" -gt 1 ] || break
+		sleep 0.1
+	done
+	worker_count
+}
 effect_max_connections_per_worker() {
 	local w
 	w=$(worker)
