@@ -20,6 +20,8 @@ run|echo|x
 run|discard|
 exec|/bin/echo hello|hello
 exec|/bin/cat|x
+module|$TOOLS/module-greet.so|Welcome
+module|$TOOLS/module-hostile.so|pid
 env|FAULT=one two|FAULT=one two
 env|FAULT=three|FAULT=three
 backlog|100|100
@@ -78,8 +80,8 @@ dumpable|yes
 log|syslog
 '
 ROOT_ONLY='user group chroot new-privileges'
-# Not there yet, in spite of their rows; and seen in 68-generations.
-ELSEWHERE='resident module workers-surge'
+# Not there yet, in spite of its row; and seen in 68-generations.
+ELSEWHERE='resident workers-surge'
 
 rows() { "$TOOLS/unit-tables" settings | awk -F '\t' -v r="$1" '$6 == r { print $1 }'; }
 values_of() { awk -F '|' -v n="$1" '$1 == n' <<<"$VALUES"; }
@@ -98,7 +100,7 @@ with() {
 	service) base; printf '%s\n' "service $2" 'listen 127.0.0.1:0' \
 	    'run greet' 'workers-max 2' ;;
 	listen) base; echo "$1 ${2/\$D/$D}" ;;
-	run|exec) base | sed "s|^run .*|$1 $2|" ;;
+	run|exec|module) base | sed "s|^run .*|$1 ${2/\$TOOLS/$TOOLS}|" ;;
 	env) base | sed "s|^run .*|exec /usr/bin/env|"; echo "env \"$2\"" ;;
 	workers-spare|workers-max) base | sed "s|^$1 .*|$1 $2|" ;;
 	*) base; echo "$1 $2" ;;
@@ -123,6 +125,7 @@ effect_service() { status | awk '/^SERVICE/ { on = 1; next } /^$/ { on = 0 } on 
 effect_listen() { listeners | wc -l; }
 effect_run() { ask x; }
 effect_exec() { ask x; }
+effect_module() { ask x | grep -oE 'Welcome|pid'; }
 effect_env() { ask x | grep FAULT; }
 effect_backlog() { ss -Hltn "sport = :$PORT" | awk -v a="$ADDRESS" '$4 == a { print $3 }'; }
 effect_workers_min() { worker_count; }
