@@ -352,8 +352,8 @@ static void
 wait_for_news(struct master *m)
 {
 	const struct timespec at_once = { 0, 0 };
-	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
-	    { .fd = m->reload.fd, .events = POLLIN } };
+	static struct pollfd fds[2 + CONF_LISTENERS_MAX];
+	nfds_t nfds = 0;
 	struct timespec ts, *timeout = NULL;
 	int64_t ms;
 	sigset_t none;
@@ -366,8 +366,11 @@ wait_for_news(struct master *m)
 		ts.tv_nsec = ms % 1000 * 1000000;
 		timeout = &ts;
 	}
+	fds[nfds++] = (struct pollfd){ .fd = m->poke_fd, .events = POLLIN };
+	fds[nfds++] = (struct pollfd){ .fd = m->reload.fd, .events = POLLIN };
+	nfds += renew_watch(m, fds + nfds);
 	sigemptyset(&none);
-	if ((n = ppoll(fds, 2, timeout, &none)) == -1 && errno != EINTR)
+	if ((n = ppoll(fds, nfds, timeout, &none)) == -1 && errno != EINTR)
 		log_error("ppoll");
 	if (n > 0)
 		ppoll(NULL, 0, &at_once, &none);
@@ -381,6 +384,7 @@ pass(struct master *m)
 	empty_poke_pipe(m);
 	if (taken(SIGCHLD))
 		spawn_reap(m);
+	renew_listeners(m);
 	act_on_stop(m);
 	act_on_reload(m);
 	look_at_workers(m);

@@ -100,6 +100,14 @@ sig_worker(void)
 }
 
 void
+sig_watcher(void)
+{
+	sig_block(NULL);
+	sig_set(SIGCHLD, handler_note, 0);
+	sig_set(SIGQUIT, handler_note, 0);
+}
+
+void
 sig_reset_exec(void)
 {
 	size_t i;

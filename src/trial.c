@@ -33,8 +33,8 @@ try(const struct conf_service *conf)
 	case CONF_RUN:
 		return NULL;
 	case CONF_EXEC:
-		return program_find(conf->command[conf->kind][0], path);
 	case CONF_RESIDENT:
+		return program_find(conf->command[conf->kind][0], path);
 	case CONF_MODULE:
 		return "not in this version";
 	}
