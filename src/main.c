@@ -354,7 +354,7 @@ prepare(struct master *m, struct conf *conf)
 	m->now = clock_now();
 	if (reload_generation(m, conf, error) == NULL)
 		give_up(path, error);
-	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
+	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
 		snprintf(error, sizeof(error), "fork of the logger: %s",
 		    strerror(errno));

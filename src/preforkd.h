@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -447,6 +448,9 @@ struct program_env {
 	char		 text[PROGRAM_TEXT];
 };
 
+/* A program whose time is over has this long between SIGTERM and SIGKILL. */
+#define PROGRAM_GRACE	1000	/* ms */
+
 /* What a program starts with; its descriptors are not inherited otherwise. */
 struct program {
 	const char	*path;		/* of the file */
@@ -461,6 +465,11 @@ struct program {
  * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
  */
 const char *program_find(const char *name, char path[PATH_MAX]);
+/*
+ * How much later than its own deadlines a worker of the service is late: what
+ * it takes it to end a program.
+ */
+int64_t	 program_grace(const struct conf_service *);
 /* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
 void	 program_env_start(struct program_env *, const struct conf_service *);
 /* Add or replace a variable; false when there is no room. */
@@ -484,6 +493,36 @@ pid_t	 program_start(const struct program *);
  * waitpid(2).
  */
 bool	 program_ended(pid_t, int *status);
+
+/* says.c: what a program says on its standard error, as lines of the log */
+
+#define SAYS_TEXT	800	/* bytes of a line */
+#define SAYS_LINES	20
+#define SAYS_WINDOW	1000	/* ms */
+
+/* All zero at first, but for service. */
+struct says {
+	const char	*service;	/* whose program, ... */
+	uint64_t	 client;	/* ... for whom, 0: nobody alone, ... */
+	pid_t		 pid;		/* ... and which */
+	int64_t		 window_end;
+	int		 left;		/* lines that it may still say */
+	unsigned long long suppressed;	/* ... and has not, to be told */
+	int64_t		 told;		/* when the last ones were */
+	size_t		 size;
+	char		 text[SAYS_TEXT];	/* the line so far */
+};
+
+/* Whose words follow; one that spoke before has come to its end. */
+void	 says_begin(struct says *, uint64_t client, pid_t);
+/* Bytes that it has written; with none, a suppressed number that is due. */
+void	 says_feed(struct says *, int64_t now, const char *, size_t);
+/* When to feed it, be it nothing; 0: no need. */
+int64_t	 says_due(const struct says *);
+/* The end of its words: a line without newline is one as well. */
+void	 says_end(struct says *, int64_t now);
+/* The same, and nobody will speak any more. */
+void	 says_finish(struct says *, int64_t now);
 
 /* trial.c: whether a service could serve, tried by a child */
 
@@ -553,10 +592,15 @@ void	 sig_master(void);
 void	 sig_worker(void);
 void	 sig_logger(void);
 /*
- * Of a worker that watches a program: SIGCHLD and SIGQUIT are noted, too; all
- * are blocked from here on, but while it waits.
+ * Also of a worker that has programs: SIGQUIT, which is noted, interrupts what
+ * it does, and so does a child that ends, unless they are ignored.
  */
-void	 sig_watcher(void);
+void	 sig_programs(bool ignore);
+/*
+ * ppoll(2) that lets all signals in, whether or not a descriptor is ready; -1
+ * ms: for ever.  Returns what it does.
+ */
+int	 sig_poll(struct pollfd *, nfds_t, int64_t ms);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
 const char *sig_name(int);
 /* The table as tab-separated lines: name, effect.  For tests. */
@@ -637,6 +681,7 @@ struct commons {
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
 	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
+	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -739,7 +784,7 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
-/* In a new worker: give up the writable view of status; 0, or -1 and errno. */
+/* In a child: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
 void	 scoreboard_head(struct scoreboard *);
@@ -878,6 +923,8 @@ struct worker {
 	struct scoreboard *board;
 	const struct conf_service *conf;
 	const struct listener *listener;
+	int		 log_fd;	/* its service's ... */
+	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
@@ -1008,9 +1055,11 @@ size_t	 sink_write(struct sink *, char *lines, size_t size);
 
 /*
  * Fork the logger, which reads records from the pipe and writes lines until
- * all write ends are closed.  Returns its pid or -1.
+ * all write ends are closed.  Returns its pid or -1.  When it is able to, it
+ * counts in log_begun of the commons.
  */
-pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *,
+	    struct scoreboard *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 
@@ -1047,6 +1096,8 @@ struct service {
 	struct generation *generation;
 	const struct conf_service *conf;
 	int		 index;		/* row in the scoreboard */
+	int		 log_fd;	/* for its workers: FD_LOG ... */
+	int		 poke_fd;	/* ... and FD_POKE */
 	int		 npools;
 	int		 early_deaths;	/* in a row */
 	int64_t		 delay;		/* of the throttle; 0: none */
@@ -1125,6 +1176,8 @@ struct master {
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
+	uint64_t	 forks_seen;	/* before this pass, and ... */
+	int		 vain;		/* ... passes in a row without any */
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
@@ -1170,7 +1223,6 @@ void	 renew(struct master *, struct pool *);
 /* Have listeners listen again that a program has shut down. */
 void	 renew_listeners(struct master *);
 /* What to wait for, to know that; returns how many, CONF_LISTENERS_MAX. */
-struct pollfd;
 unsigned int renew_watch(const struct master *, struct pollfd *);
 
 /* status.c: what the master shows */
@@ -1194,12 +1246,23 @@ void	 status_publish(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
+/*
+ * The log pipe and the wake-up pipe for the workers of a service, as open file
+ * descriptions of their own: O_NONBLOCK belongs to that, and what a worker
+ * does to it must not make the master wait, or another service.  Where /proc
+ * is missing, or closed to us, they are the master's.  Returns 0, or -1 with
+ * errno and none open.
+ */
+int	 spawn_open_pipes(struct service *);
+void	 spawn_close_pipes(struct service *);
 /* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
 int	 spawn_worker(struct master *, struct pool *);
 /* Tell a worker to leave, until kill_at (0: whenever); or kill it. */
 void	 spawn_retire(struct master *, int slot, int64_t kill_at,
 	    const char *why);
 void	 spawn_kill(struct master *, int slot);
+/* The same, but one with programs has a moment to kill them first. */
+void	 spawn_quit(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);
 /* Reap whoever has died, account, log. */

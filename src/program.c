@@ -120,6 +120,13 @@ program_env_start(struct program_env *e, const struct conf_service *conf)
 	}
 }
 
+/* Twice the grace: a program that is killed takes its time to die, too. */
+int64_t
+program_grace(const struct conf_service *conf)
+{
+	return conf->kind == CONF_RESIDENT ? 2 * PROGRAM_GRACE : 0;
+}
+
 char *
 program_env_pid(struct program_env *e, const char *name)
 {

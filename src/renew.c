@@ -36,7 +36,7 @@ weigh(struct master *m, int n)
 		    "service=%s bytes=%lld why=\"max-memory-hard passed\"",
 		    atomic_load(&m->board.commons->slot[n].program), n,
 		    conf->name, (long long)u.memory);
-		spawn_kill(m, n);
+		spawn_quit(m, n);
 	}
 }
 
@@ -94,10 +94,12 @@ find_due(struct master *m, const struct pool *p, const char **why)
 static void
 retire(struct master *m, const struct pool *p, int n, const char *why)
 {
+	const struct conf_service *conf = p->service->conf;
+
 	log_info("renewing a resident program pid=%d slot=%d service=%s "
 	    "why=\"%s\"", atomic_load(&m->board.commons->slot[n].program), n,
-	    p->service->conf->name, why);
-	spawn_retire(m, n, m->now + p->service->conf->drain_timeout,
+	    conf->name, why);
+	spawn_retire(m, n, m->now + conf->drain_timeout + program_grace(conf),
 	    "drain-timeout passed");
 }
 

@@ -15,11 +15,10 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -34,6 +33,8 @@ static struct {
 	int64_t		 ready_at;	/* 0: it is */
 	int64_t		 kill_at;	/* 0: not told to leave */
 	bool		 killed;
+	int		 fd;		/* what it says; -1: no more */
+	struct says	 says;
 } watch;
 
 int
@@ -50,8 +51,27 @@ resident_start(const struct worker *w)
 	program_env_start(&watch.env, conf);
 	program_env_put(&watch.env, "LISTEN_FDS", "1");
 	program_env_put(&watch.env, "LISTEN_FDNAMES", "%s", conf->name);
-	sig_watcher();
+	sig_block(NULL);
+	sig_programs(false);
 	return 0;
+}
+
+/* With all that is set aside for it; 0, or -1 with errno. */
+static int
+start_program(struct program *p)
+{
+	int fds[2], saved;
+
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return -1;
+	fcntl(fds[0], F_SETFL, O_NONBLOCK);
+	p->fd[1] = p->fd[2] = fds[1];
+	watch.pid = program_start(p);
+	saved = errno;
+	close(fds[1]);
+	watch.fd = fds[0];
+	errno = saved;
+	return watch.pid == -1 ? -1 : 0;
 }
 
 /* The listening socket twice: for FastCGI, and for LISTEN_FDS. */
@@ -61,14 +81,16 @@ start(void)
 	const struct conf_service *conf = watch.self->conf;
 	struct program p = { .path = watch.path, .env = watch.env.variable,
 	    .argv = conf->command[CONF_RESIDENT], .fd = { FD_LISTENER,
-	    STDERR_FILENO, STDERR_FILENO, FD_LISTENER } };
+	    -1, -1, FD_LISTENER } };
 	struct slot *slot = watch.self->slot;
 
 	p.pid_text = program_env_pid(&watch.env, "LISTEN_PID");
-	if ((watch.pid = program_start(&p)) == -1) {
+	if (start_program(&p) == -1) {
 		log_error("resident %s service=%s", watch.path, conf->name);
 		return -1;
 	}
+	watch.says.service = conf->name;
+	says_begin(&watch.says, 0, watch.pid);
 	watch.born = clock_now();
 	watch.ready_at = watch.born + conf->ready_time;
 	slot_begin(slot);
@@ -129,21 +151,50 @@ act(void (*ready)(void))
 	return watch.ready_at;
 }
 
+/* What it has said, or some of it. */
+static void
+hear(void)
+{
+	char buf[16384];
+	ssize_t n;
+
+	if ((n = read(watch.fd, buf, sizeof(buf))) > 0)
+		says_feed(&watch.says, clock_now(), buf, (size_t)n);
+	if (n != 0)
+		return;
+	close(watch.fd);
+	watch.fd = -1;
+}
+
+/* It has ended: no more than a pipe holds, for others may write on. */
+static void
+hear_last(void)
+{
+	int i;
+
+	for (i = 0; i < 8 && watch.fd != -1; i++)
+		hear();
+	says_finish(&watch.says, clock_now());
+}
+
+/* Until then, 0 for ever; or it says something, or a signal comes. */
 static void
 wait_until(int64_t when)
 {
-	struct timespec ts;
-	sigset_t none;
-	int64_t ms;
+	struct pollfd pfd = { .fd = watch.fd, .events = POLLIN };
+	const int64_t due = says_due(&watch.says);
+	int64_t ms = -1;
 
-	sigemptyset(&none);
-	ms = when - clock_now();
-	ms = ms < 0 ? 0 : ms;
-	ts.tv_sec = ms / 1000;
-	ts.tv_nsec = ms % 1000 * 1000000;
-	if (ppoll(NULL, 0, when == 0 ? NULL : &ts, &none) == -1 &&
-	    errno != EINTR)
+	if (due != 0 && (when == 0 || due < when))
+		when = due;
+	if (when != 0)
+		ms = when > clock_now() ? when - clock_now() : 0;
+	if (sig_poll(&pfd, 1, ms) == -1 && errno != EINTR)
 		log_error("ppoll");
+	if (pfd.revents != 0)
+		hear();
+	else if (due != 0 && clock_now() >= due)
+		says_feed(&watch.says, clock_now(), "", 0);
 }
 
 /* What its end means for the worker. */
@@ -181,5 +232,6 @@ resident_watch(void (*ready)(void))
 		return WORKER_SERVICE_FAILED;
 	while (!program_ended(watch.pid, &status))
 		wait_until(act(ready));
+	hear_last();
 	return judge(status);
 }

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -38,7 +39,7 @@
 #define THROTTLE_LAST	30000
 #define FORK_LAST	1000
 #define START_TIME	30000
-#define END_TIME	500		/* to end a program, told to at once */
+#define QUIT_TIME	500	/* for a worker to kill its programs */
 
 static int64_t
 doubled(int64_t delay, int64_t last)
@@ -103,6 +104,39 @@ born(struct master *m, int slot, pid_t pid)
 	    service->generation->number);
 }
 
+static int
+reopen(int fd, int *own)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	*own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (*own == -1 && errno != EMFILE && errno != ENFILE &&
+	    errno != ENOMEM)
+		*own = fcntl(fd, F_DUPFD_CLOEXEC, FD_FIRST_FREE);
+	return *own == -1 ? -1 : 0;
+}
+
+int
+spawn_open_pipes(struct service *service)
+{
+	service->log_fd = service->poke_fd = -1;
+	if (reopen(FD_LOG, &service->log_fd) == 0 &&
+	    reopen(FD_POKE, &service->poke_fd) == 0)
+		return 0;
+	spawn_close_pipes(service);
+	return -1;
+}
+
+void
+spawn_close_pipes(struct service *service)
+{
+	if (service->log_fd != -1)
+		close(service->log_fd);
+	if (service->poke_fd != -1)
+		close(service->poke_fd);
+}
+
 int
 spawn_worker(struct master *m, struct pool *p)
 {
@@ -120,6 +154,7 @@ spawn_worker(struct master *m, struct pool *p)
 	prepare_slot(m, slot);
 	w = (struct worker){ .board = &m->board, .conf = p->service->conf,
 	    .listener = p->listener, .number = slot,
+	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,
@@ -172,8 +207,6 @@ spawn_retire(struct master *m, int slot, int64_t kill_at, const char *why)
 
 	if (c->state == CHILD_KILLED)
 		return;
-	if (kill_at != 0 && is_resident(c))
-		kill_at += END_TIME;	/* it kills its program itself */
 	if (c->state != CHILD_LEAVING) {
 		signal_child(m, slot, SIGTERM);
 		c->state = CHILD_LEAVING;
@@ -187,25 +220,30 @@ spawn_retire(struct master *m, int slot, int64_t kill_at, const char *why)
 		master_wake_at(m, c->kill_at);
 }
 
-/*
- * A worker that has a program is first told to end all of that one's session,
- * which SIGKILL would leave behind.
- */
 void
 spawn_kill(struct master *m, int slot)
 {
+	signal_child(m, slot, SIGKILL);
+	m->child[slot].state = CHILD_KILLED;
+	m->child[slot].kill_at = 0;
+}
+
+void
+spawn_quit(struct master *m, int slot)
+{
 	struct child *c = &m->child[slot];
 
-	if (is_resident(c) && c->state != CHILD_KILLED) {
-		signal_child(m, slot, SIGQUIT);
-		c->kill_at = m->now + END_TIME;
-		c->kill_why = "does not end its program";
-		master_wake_at(m, c->kill_at);
-	} else {
-		signal_child(m, slot, SIGKILL);
-		c->kill_at = 0;
+	if (program_grace(c->pool->service->conf) == 0) {
+		spawn_kill(m, slot);
+		return;
 	}
+	if (c->state == CHILD_KILLED)
+		return;
+	signal_child(m, slot, SIGQUIT);
 	c->state = CHILD_KILLED;
+	c->kill_at = m->now + QUIT_TIME;
+	c->kill_why = "it did not end at once";
+	master_wake_at(m, c->kill_at);
 }
 
 void

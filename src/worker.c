@@ -378,14 +378,22 @@ fill_slot(struct life *l)
 	slot_end(slot);
 }
 
+static void
+take_descriptor(int from, int number)
+{
+	if (dup3(from, number, O_CLOEXEC) == -1) {
+		log_error("dup3 of the worker's descriptors");
+		_exit(WORKER_START_FAILED);
+	}
+}
+
 /* Nothing of the master's stays open but what a worker needs. */
 static void
 take_descriptors(const struct worker *w)
 {
-	if (dup3(w->listener->fd, FD_LISTENER, O_CLOEXEC) == -1) {
-		log_error("dup3 of the listener");
-		_exit(WORKER_START_FAILED);
-	}
+	take_descriptor(w->listener->fd, FD_LISTENER);
+	take_descriptor(w->log_fd, FD_LOG);
+	take_descriptor(w->poke_fd, FD_POKE);
 	closefrom(FD_FIRST_FREE);
 }
 

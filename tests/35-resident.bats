@@ -128,6 +128,26 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	run -1 grep 'starting them one at a time' "$LOG"
 }
 
+@test "I07 what a program says becomes lines of the log, escaped, to the last" {
+	serve
+	say 'say hello "there" error: '$'\e'
+	wait_for logged "notice: program says service=app client=0 pid=$WHO text=\"hello \\\\\"there\\\\\" error: \\\\033\""
+	say 'write 5'
+	wait_for has_programs 1
+	say 'exit 1'
+	wait_for logged "pid=$WHO text=\"xxxxx\""
+}
+
+@test "E06 a program that floods its standard error is not waited for, nor logged in full" {
+	serve
+	before=$(cpu "$M")
+	say 'write 30000000'
+	wait_for logged 'programs say too much service=app suppressed=[0-9]{3}'
+	[ $(($(cpu "$M") - before)) -le 20 ]
+	[ "$(wc -c < "$LOG")" -le 500000 ]
+	say pid
+}
+
 @test "programs become more while clients wait, and fewer when none does" {
 	CONF='workers-idle-time 500ms' serve -g
 	for i in 1 2 3 4 5 6; do
