@@ -117,8 +117,9 @@ renew(struct master *m, struct pool *p)
 	if (conf->kind != CONF_RESIDENT)
 		return;
 	weigh_pool(m, p);
-	if ((n = find_due(m, p, &why)) == -1 || p->counts.starting > 0 ||
-	    p->counts.draining > 0)
+	if ((n = find_due(m, p, &why)) == -1)
+		p->successor = 0;
+	if (n == -1 || p->counts.starting > 0 || p->counts.draining > 0)
 		return;
 	if (p->successor != 0 && p->been_ready >= p->successor) {
 		p->successor = 0;

@@ -148,6 +148,15 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	say pid
 }
 
+@test "E18 a program of root's server is nobody's, without a way to new privileges" {
+	[ "$(id -u)" -eq 0 ] || skip 'not root'
+	CONF='user nobody' serve
+	say pid
+	[ "$(awk '/^(Uid|Gid):/ { print $2, $3, $4, $5 }' "/proc/$WHO/status" | tr ' ' '\n' | sort -u)" = "$(id -u nobody)" ]
+	grep -qx 'NoNewPrivs:	1' "/proc/$WHO/status"
+	grep -qx 'CapEff:	0000000000000000' "/proc/$WHO/status"
+}
+
 @test "programs become more while clients wait, and fewer when none does" {
 	CONF='workers-idle-time 500ms' serve -g
 	for i in 1 2 3 4 5 6; do
