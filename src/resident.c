@@ -105,8 +105,8 @@ kill_program(const char *why)
 {
 	if (why != NULL)
 		log_warnx("killing a resident program pid=%ld slot=%d "
-		    "service=%s why=\"%s\"", (long)watch.pid, watch.self->number,
-		    watch.self->conf->name, why);
+		    "service=%s why=\"%s\"", (long)watch.pid,
+		    watch.self->number, watch.self->conf->name, why);
 	kill(-watch.pid, SIGKILL);
 	watch.killed = true;
 }

@@ -46,7 +46,7 @@ put(unsigned char *buf, size_t at, int type, const void *data, size_t size)
 	return at + HEAD + size;
 }
 
-/* Whether the bytes hold a whole record of this type without content, or end. */
+/* Whether they hold a whole record of this type, END or without content. */
 static int
 has_end(const unsigned char *buf, size_t size, int type)
 {
@@ -128,7 +128,8 @@ client(const struct sockaddr_in *to, _Atomic unsigned long *count)
 	size = put(buf, size, PARAMS, "", 0);
 	size = put(buf, size, STDIN, "", 0);
 	for (;;)
-		atomic_fetch_add(&count[request(to, buf, size) == 0 ? 0 : 1], 1);
+		atomic_fetch_add(&count[request(to, buf, size) == 0 ? 0 : 1],
+		    1);
 }
 
 static void
