@@ -135,6 +135,22 @@ assign(struct loader *ld, const struct setting *row, void *base,
 	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
 }
 
+/* The words of a line as one value. */
+static int
+assign_line(struct loader *ld, const struct setting *row, void *base,
+    const struct parse *p)
+{
+	char text[PARSE_LINE + 1];
+	int i;
+
+	strlcpy(text, p->word[1], sizeof(text));
+	for (i = 2; i < p->nwords; i++) {
+		strlcat(text, " ", sizeof(text));
+		strlcat(text, p->word[i], sizeof(text));
+	}
+	return assign(ld, row, base, text);
+}
+
 static int
 assign_global(struct loader *ld, const struct setting *row,
     const struct parse *p)
@@ -333,21 +349,11 @@ include(struct loader *ld, const char *pattern)
 	return rv;
 }
 
-/* How many words a setting may have, its keyword included. */
-static int
-most_words(const struct setting *row)
-{
-	if (row->type == TYPE_COMMAND)
-		return PARSE_WORDS;
-	return row->type == TYPE_LISTEN ? 4 : row->type == TYPE_LOG ? 3 : 2;
-}
-
 /* Whether its value is memory, which defaults cannot hand on. */
 static bool
 is_list(const struct setting *row)
 {
-	return row->type == TYPE_LISTEN || row->type == TYPE_COMMAND ||
-	    row->type == TYPE_ENV;
+	return row->type == TYPE_COMMAND || setting_is_list(row);
 }
 
 /* Whether the line has a value, and not more than one. */
@@ -355,7 +361,7 @@ static int
 check_words(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
-	const int most = most_words(row);
+	const int most = setting_most_words(row) + 1;
 	char buf[SHOWN];
 
 	if (p->nwords < 2)
@@ -380,7 +386,7 @@ check_place(struct loader *ld, const struct setting *row)
 	if (is_list(row) && before)
 		return wrong(ld, &ld->at, "%s: must come after a service line",
 		    row->name);
-	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV) {
+	if (setting_is_list(row)) {
 		*seen = ld->at;
 		return 0;
 	}
@@ -410,11 +416,11 @@ apply(struct loader *ld, const struct parse *p)
 	if (row->type == TYPE_LISTEN)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
-	if (row->type == TYPE_COMMAND || row->type == TYPE_ENV)
+	if (is_list(row))
 		return assign_words(ld, row, p->word + 1, p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
 		return assign_global(ld, row, p);
-	return assign(ld, row, ld->section->service, p->word[1]);
+	return assign_line(ld, row, ld->section->service, p);
 }
 
 static int
@@ -481,7 +487,7 @@ override(struct loader *ld, const struct parse *p)
 		return assign_global(ld, row, p);
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		section->seen[row - settings] = ld->at;
-		if (assign(ld, row, section->service, p->word[1]) == -1)
+		if (assign_line(ld, row, section->service, p) == -1)
 			return -1;
 	}
 	return 0;
@@ -657,7 +663,9 @@ is_for(const struct setting *row, enum conf_kind kind)
 {
 	static const char *const never[] = { "workers-spare",
 	    "max-connections-per-worker", "first-byte-timeout",
-	    "idle-timeout", "connection-timeout", "log-connections" };
+	    "idle-timeout", "connection-timeout", "log-connections",
+	    "per-source", "per-source-prefix", "per-source-rate",
+	    "per-source-for", "rate", "min-rate", "when-full", "refuse" };
 	static const char *const only[] = { "ready-time", "max-age",
 	    "max-memory", "max-memory-hard", "stop-signal" };
 	size_t i;
@@ -912,6 +920,7 @@ free_service(struct conf_service *service)
 	for (i = 0; i < CONF_KINDS; i++)
 		setting_free_words(service->command[i]);
 	setting_free_words(service->env);
+	setting_free_words(service->per_source_for);
 	free_listens(service);
 	free(service->name);
 	free(service);
@@ -940,7 +949,6 @@ put_service(FILE *out, const struct conf_service *service)
 	struct conf_service resolved = *service;
 	const struct conf_listen *line;
 	const struct setting *row;
-	char *const *variable;
 
 	resolved.workers_surge = conf_surge(service);
 	fprintf(out, "\nservice %s\n", service->name);
@@ -950,20 +958,18 @@ put_service(FILE *out, const struct conf_service *service)
 		fputc('\n', out);
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
-		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN ||
-		    row->type == TYPE_ENV)
+		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
 			continue;
-		if (!setting_is_set(row, &resolved) ||
-		    !is_for(row, service->kind))
+		if (!is_for(row, service->kind))
+			continue;
+		if (setting_is_list(row)) {
+			setting_put_list(out, row, service);
+			continue;
+		}
+		if (!setting_is_set(row, &resolved))
 			continue;
 		fprintf(out, "\t%s ", row->name);
 		setting_put(out, row, &resolved);
-		fputc('\n', out);
-	}
-	for (variable = service->env; variable != NULL && *variable != NULL;
-	    variable++) {
-		fputs("\tenv ", out);
-		parse_put(out, *variable);
 		fputc('\n', out);
 	}
 }

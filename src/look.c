@@ -20,6 +20,7 @@
 #define KILL_GRACE	500	/* for a worker past connection-timeout */
 #define BATCH		64	/* workers started in one pass */
 #define PRESSED_EVERY	100	/* ms, while clients of programs wait */
+#define ROOM_EVERY	50	/* ms between looks at a full pool */
 
 bool
 look_serving(const struct slot *slot)
@@ -205,6 +206,7 @@ repair(struct master *m)
 	scoreboard_head(&m->board);
 	repair_free_slots(m);
 	repair_hints(m);
+	sources_repair(m->board.commons->source, m->pid, m->board.nslots);
 }
 
 /*
@@ -347,6 +349,42 @@ say_full(struct pool *p, int room)
 	}
 }
 
+/* The one of a pool that has been silent for longest, or -1. */
+static int
+most_silent(const struct master *m, const struct pool *p)
+{
+	const struct slot *slot = m->board.commons->slot;
+	int64_t since, oldest = m->now - CONN_SILENT;
+	int i, found = -1;
+
+	for (i = 0; i < m->board.nslots; i++) {
+		if (m->pid[i] == 0 || m->child[i].pool != p ||
+		    m->child[i].nudged > m->now - CONN_SILENT ||
+		    atomic_load(&slot[i].state) != SLOT_BUSY ||
+		    atomic_load(&slot[i].heard) != 0)
+			continue;
+		since = atomic_load(&slot[i].since);
+		if (since <= oldest) {
+			oldest = since;
+			found = i;
+		}
+	}
+	return found;
+}
+
+/* In a full pool, silent clients make room for those that wait. */
+static void
+make_room(struct master *m, const struct pool *p)
+{
+	int n = p->counts.queued < BATCH ? p->counts.queued : BATCH, slot;
+
+	if (n == 0)
+		return;
+	master_wake_at(m, m->now + ROOM_EVERY);
+	for (; n > 0 && (slot = most_silent(m, p)) != -1; n--)
+		spawn_make_room(m, slot);
+}
+
 static void
 carry_out(struct master *m, struct pool *p, const struct pool_plan *plan)
 {
@@ -390,6 +428,9 @@ plan_pool(struct master *m, struct pool *p)
 	p->no_room = room <= 0 && p->counts.starting == 0 &&
 	    p->been_ready < p->first;
 	say_full(p, room);
+	if (room <= 0 && p->counts.idle == 0 && p->counts.starting == 0 &&
+	    s->conf->when_full == CONF_FULL_DROP_SILENT)
+		make_room(m, p);
 	plan = s->conf->kind == CONF_RESIDENT ?
 	    pool_plan_resident(&p->counts, &limit) :
 	    pool_plan(&p->counts, &limit);

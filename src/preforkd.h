@@ -55,7 +55,7 @@ enum {
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t	 clock_now(void);
 
-/* address.c: socket addresses as text, and back */
+/* address.c: socket addresses as text, and back; prefixes of them */
 
 /* Room for any address as text: a Unix path, brackets, port, NUL. */
 #define ADDRESS_TEXT	128
@@ -84,6 +84,25 @@ bool	 address_conflict(const struct address *a, const struct address *b);
 bool	 address_is_any(const struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
+
+/* The first bits of an address; those that do not count are 0. */
+struct prefix {
+	bool		 ipv6;
+	uint64_t	 bits[2];	/* IPv4: the top half of [0] */
+	int		 length;
+};
+
+/*
+ * Parse `10.0.0.0/8', `2001:db8::/32', or an address, which is all of it.
+ * Returns false with *why set to what is wrong and what is allowed (static
+ * text): also for bits behind the prefix, and for IPv4-mapped IPv6.
+ */
+bool	 address_parse_prefix(const char *, struct prefix *, const char **why);
+/* All bits of an address; false for a Unix socket, which has none. */
+bool	 address_bits(const struct address *, struct prefix *);
+/* Leave the first bits only. */
+void	 address_cut(struct prefix *, int length);
+bool	 address_within(const struct prefix *, const struct prefix *network);
 
 /* parse.c: configuration text as lines of words, and words as values */
 
@@ -188,6 +207,36 @@ struct conf_log {
 	int		 facility;	/* as in syslog(3) */
 };
 
+/* How many of the first bits of an address make a source. */
+struct conf_lengths {
+	int		 ipv4, ipv6;
+};
+
+/* So many in a time, and so many at once; count 0: any. */
+struct conf_rate {
+	int64_t		 count;
+	int64_t		 per;		/* ms */
+	int64_t		 burst;
+};
+
+enum conf_when_full {
+	CONF_FULL_QUEUE,
+	CONF_FULL_DROP_SILENT
+};
+
+enum conf_refuse_how {
+	CONF_REFUSE_CLOSE,
+	CONF_REFUSE_RESET,
+	CONF_REFUSE_MESSAGE
+};
+
+#define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
+
+struct conf_refuse {
+	enum conf_refuse_how how;
+	char		 text[CONF_REFUSE_MAX];
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -218,6 +267,14 @@ struct conf_service {
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
 	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	int		 per_source;	/* connections at once; 0: any */
+	struct conf_lengths per_source_prefix;
+	struct conf_rate per_source_rate;
+	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	struct conf_rate rate;
+	struct conf_rate min_rate;	/* bytes; burst means nothing */
+	int		 when_full;	/* enum conf_when_full */
+	struct conf_refuse refuse;
 	int		 new_privileges;
 	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
@@ -289,6 +346,10 @@ enum setting_type {
 	TYPE_RUN,		/* a built-in service */
 	TYPE_COMMAND,		/* char **, words */
 	TYPE_ENV,		/* char **, a NAME=VALUE a line */
+	TYPE_LENGTHS,		/* struct conf_lengths */
+	TYPE_RATE,		/* struct conf_rate */
+	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
 	TYPE_INCLUDE
@@ -312,7 +373,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	42
+#define SETTINGS	50
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -326,20 +387,28 @@ char	*setting_range(const struct setting *, char *buf, size_t size);
  * Returns the name, or NULL when there is neither.
  */
 const char *setting_default_user(struct conf_user *);
+/* The most words that a value may have. */
+int	 setting_most_words(const struct setting *);
 /*
- * Set one value in the struct conf or conf_service at base.  Returns false
+ * Set one value in the struct conf or conf_service at base; one of several
+ * words has a blank between them.  Returns false
  * when text is not allowed there; listen, service and include never are.
  */
 bool	 setting_set(const struct setting *, void *base, const char *text);
+/* Whether a setting may be repeated, and each of its lines is a value. */
+bool	 setting_is_list(const struct setting *);
 /*
- * The same for words after a keyword: those of a TYPE_COMMAND, or one more of
- * a TYPE_ENV.
+ * The same for words after a keyword: those of a TYPE_COMMAND, or one more
+ * line of a list.
  */
 bool	 setting_set_words(const struct setting *, void *base,
 	    const char *const *word, int nwords);
 void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
+void	 setting_put_list(FILE *, const struct setting *, const void *base);
+/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
+bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
 bool	 setting_is_set(const struct setting *, const void *base);
 /* The same for a struct conf_log and the words after `log'. */
 bool	 setting_set_log(struct conf_log *, const char *const *word,
@@ -448,6 +517,45 @@ int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
 int	 daemon_write_pid(void);
 void	 daemon_remove_pid(void);
 
+/* sources.c: how many connections each source has, over all workers */
+
+struct source;
+
+struct source_limit {
+	int64_t		 now;		/* us */
+	int		 most;		/* at once; 0: any number */
+	int64_t		 interval;	/* us for each; 0: no rate */
+	int64_t		 burst;		/* at least 1 */
+};
+
+/* A cell that a connection holds; key is set by the caller. */
+struct source_claim {
+	uint64_t	 key;
+	struct source	*source;	/* NULL: none */
+	int		 cell;
+};
+
+enum source_answer {
+	SOURCE_ADMITTED,
+	SOURCE_UNKNOWN,		/* admitted, there is no room to count it */
+	SOURCE_FULL,
+	SOURCE_TOO_FAST
+};
+
+/* What a source is known by: a prefix, at the service of this row. */
+uint64_t source_key(const struct prefix *, int service,
+	    const uint64_t secret[2]);
+/* One more connection of the source, for the worker of this slot. */
+enum source_answer source_claim(struct source *table, struct source_claim *,
+	    int slot, const struct source_limit *);
+void	 source_release(struct source_claim *, int slot);
+/* Connections that the source has now. */
+int	 source_count(struct source *table, uint64_t key);
+/* In the master: what a dead worker of this slot held. */
+void	 sources_forget(struct source *table, int slot);
+/* In the master: what no live worker holds. */
+void	 sources_repair(struct source *table, const pid_t *pid, int nslots);
+
 /* program.c: a program to run: its file, its environment, its start */
 
 #define PROGRAM_PATH	"/usr/local/sbin:/usr/local/bin:" \
@@ -546,6 +654,30 @@ void	 says_finish(struct says *, int64_t now);
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
+/* admit.c: whether a connection may come in */
+
+struct worker;
+
+/* In a worker, before its first client. */
+void	 admit_start(const struct worker *);
+/*
+ * Whether it may be served.  Returns NULL, or one word why not; it is then
+ * for the caller to end it by admit_refuse().
+ */
+const char *admit(const struct conn *);
+/*
+ * Say what there is to be said, in one write that does not wait.  Returns
+ * whether it said something that must not be lost when it is closed.
+ */
+bool	 admit_refuse(const struct conn *);
+/* The connection is over. */
+void	 admit_left(void);
+/*
+ * Milliseconds to wait before the next accept(2), for the rate of the
+ * service; 0: none.
+ */
+int	 admit_pause(void);
+
 /* module.c: a service, built in or of a shared object, in its process */
 
 /*
@@ -637,12 +769,15 @@ void	 sig_table(FILE *);
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 /* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
+/* Worker: the client is to go if it has been silent; it clears it. */
+extern volatile sig_atomic_t handler_room;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_nothing(int);
 
 /* scoreboard.c: the shared mappings */
@@ -674,10 +809,12 @@ struct slot {
 	_Atomic uint32_t state;		/* enum slot_state */
 	_Atomic uint32_t epoch;		/* which worker of this slot */
 	_Atomic uint32_t lingering;	/* connections, while idle */
+	_Atomic uint32_t heard;		/* the client has sent something */
 	_Atomic int64_t	 since;		/* start of the connection, or idling */
 	_Atomic uint64_t client;	/* number of the last client */
 	_Atomic uint64_t served;	/* connections come to an end */
 	_Atomic uint64_t accepted;	/* by this worker */
+	_Atomic uint64_t refused;	/* of them */
 	_Atomic uint32_t generation;
 	_Atomic int32_t	 pid;
 	_Atomic uint16_t service;	/* rows of struct status */
@@ -693,10 +830,29 @@ struct slot {
 	_Atomic int32_t	 program_status;	/* when it has ended */
 };
 
+/* Of each service: its rate. */
+struct commons_service {
+	_Alignas(64)
+	_Atomic int64_t	 full_at;	/* us: when the rate is forgotten */
+	_Atomic int64_t	 said_at;	/* ms: that it was reached, and ... */
+	_Atomic uint64_t paused;	/* ... pauses since */
+};
+
 /* Of each listener: hints among workers, repaired by the master. */
 struct commons_listener {
 	_Alignas(64)
 	_Atomic int32_t	 idle;
+};
+
+#define SOURCES		1024
+#define SOURCE_CELLS	120	/* connections of a source that can be told */
+
+/* sources.c: a source of connections; which one is known by its hash. */
+struct source {
+	_Alignas(64)
+	_Atomic uint64_t key;
+	_Atomic int64_t	 full_at;	/* us: when its rate is forgotten */
+	_Atomic uint16_t cell[SOURCE_CELLS];	/* slot + 1; 0: free */
 };
 
 /* Head of the `slots' object; struct slot [nslots] follows. */
@@ -710,6 +866,8 @@ struct commons {
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
 	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
+	struct commons_service service[CONF_SERVICES_MAX];
+	struct source	 source[SOURCES];
 	struct slot	 slot[];
 };
 
@@ -728,6 +886,7 @@ struct status_service {
 	uint32_t	 workers_min, workers_spare, workers_max;
 	uint32_t	 delayed;	/* workers it lacks while throttled */
 	uint64_t	 accepted;	/* by workers that are no more */
+	uint64_t	 refused;
 	uint64_t	 served;
 	uint64_t	 bytes_in, bytes_out;
 	uint64_t	 deaths;	/* not asked for */
@@ -792,6 +951,7 @@ struct status {
 	uint32_t	 reload_waits;	/* for a generation to leave, or 0 */
 	uint32_t	 reload_waits_for;	/* how many of its workers */
 	char		 reload_why[256];
+	uint64_t	 secret[2];	/* of the hash of sources */
 	char		 product[32];	/* version of preforkd */
 	uint64_t	 forks;
 	uint64_t	 cut;		/* clients cut by a stop */
@@ -969,6 +1129,7 @@ struct worker {
 	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
+	int		 service;	/* its row in the scoreboard */
 	uint32_t	 generation;
 	pid_t		 master;
 	bool		 dumpable;
@@ -1003,6 +1164,8 @@ enum conn_end {
 	CONN_FIRST_BYTE_TIMEOUT,
 	CONN_IDLE_TIMEOUT,
 	CONN_TOTAL_TIMEOUT,
+	CONN_TOO_SLOW,
+	CONN_MADE_ROOM,
 	CONN_RESET,
 	CONN_FAILED
 };
@@ -1010,6 +1173,7 @@ enum conn_end {
 const char *conn_end_name(enum conn_end);
 
 #define CONN_FIRST	32	/* bytes kept for the log */
+#define CONN_SILENT	200	/* ms, before it makes room for others */
 #define CONN_LINE	4096	/* read-ahead of conn_line() */
 
 struct conn {
@@ -1024,6 +1188,8 @@ struct conn {
 	int64_t		 first_byte_at;	/* deadlines; 0: none */
 	int64_t		 total_at;
 	int64_t		 idle_timeout;
+	struct conf_rate min_rate;
+	_Atomic uint32_t *heard;	/* set at the first byte, or NULL */
 	uint64_t	 bytes_in, bytes_out;
 	enum conn_end	 end;
 	int		 nfirst;
@@ -1039,6 +1205,8 @@ struct conn {
  */
 void	 conn_open(struct conn *, int fd, const struct address *peer,
 	    const struct conf_service *);
+/* When it will have been slower than its min-rate, which is not 0. */
+int64_t	 conn_slow_at(const struct conn *);
 
 /* linger.c: connections that are over but for the client's end */
 
@@ -1317,6 +1485,8 @@ void	 spawn_kill(struct master *, int slot);
 void	 spawn_quit(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);
+/* Have a busy one leave its client, if that has been silent. */
+void	 spawn_make_room(struct master *, int slot);
 /* Reap whoever has died, account, log. */
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */

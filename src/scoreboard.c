@@ -225,6 +225,7 @@ initialise(struct scoreboard *b)
 	s->nslots = (uint32_t)b->nslots;
 	s->started = clock_now();
 	s->started_at = time(NULL);
+	arc4random_buf(s->secret, sizeof(s->secret));
 	s->updated = s->started;
 	strlcpy(s->product, PACKAGE_VERSION, sizeof(s->product));
 	scoreboard_head(b);

@@ -7,8 +7,11 @@
  * between looking at a flag and sleeping.
  */
 
+#include <sys/syscall.h>
+
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preforkd.h"
 
@@ -53,11 +56,20 @@ sig_set(int number, void (*handler)(int), int flags)
 void
 sig_reset(void)
 {
+#ifdef SYS_rt_sigaction
+	const unsigned long as_default[4] = { 0 };	/* as the kernel's */
+#endif
 	int i;
 
 	for (i = 1; i < NSIG; i++)
 		if (i != SIGKILL && i != SIGSTOP)
 			sig_set(i, SIG_DFL, 0);
+#ifdef SYS_rt_sigaction
+	/* Those that the C library keeps for itself: make(1) ignores them. */
+	for (i = 32; i < SIGRTMIN; i++)
+		syscall(SYS_rt_sigaction, i, as_default, NULL,
+		    sizeof(as_default[0]));
+#endif
 	sig_unblock_all();
 }
 
@@ -97,6 +109,8 @@ sig_worker(void)
 		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
 	/* A nudge by the master: accept(2) is to fail with EINTR. */
 	sig_set(SIGVTALRM, handler_nothing, 0);
+	/* The same: a call that waits for the client is to fail. */
+	sig_set(SIGUSR2, handler_make_room, 0);
 }
 
 void

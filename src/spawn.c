@@ -156,6 +156,7 @@ spawn_worker(struct master *m, struct pool *p)
 	    .listener = p->listener, .number = slot,
 	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
+	    .service = p->service->index,
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,
 	    .dumpable = p->service->generation->conf->dumpable };
@@ -250,6 +251,13 @@ void
 spawn_nudge(struct master *m, int slot)
 {
 	signal_child(m, slot, SIGVTALRM);
+	m->child[slot].nudged = m->now;
+}
+
+void
+spawn_make_room(struct master *m, int slot)
+{
+	signal_child(m, slot, SIGUSR2);
 	m->child[slot].nudged = m->now;
 }
 
@@ -425,6 +433,7 @@ bury(struct master *m, int n, int wait_status)
 	c->pool = NULL;
 	c->epoch++;
 	status_inherit(m, slot, p->service->index, c->epoch);
+	sources_forget(m->board.commons->source, n);
 	p->alive--;
 	m->pid[n] = 0;
 	m->unused[m->nunused++] = n;

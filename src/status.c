@@ -114,6 +114,7 @@ status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
 
 	scoreboard_begin(&m->board);
 	add_clients(&total->accepted, atomic_load(&slot->accepted));
+	add_clients(&total->refused, atomic_load(&slot->refused));
 	add_clients(&total->served, atomic_load(&slot->served));
 	total->bytes_in += atomic_load(&slot->bytes_in);
 	total->bytes_out += atomic_load(&slot->bytes_out);

@@ -158,6 +158,7 @@ become_busy(struct life *l, const struct conn *c)
 	slot_begin(slot);
 	store(&slot->client, c->number);
 	store(&slot->accepted, l->accepted);
+	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
 	publish_peer(slot, &c->peer);
 	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
 	slot_end(slot);
@@ -224,23 +225,55 @@ account(struct life *l, const struct conn *c)
 	slot_end(l->slot);
 }
 
+/* It has no number and is none of the clients served. */
+static void
+refuse(struct life *l, const struct conn *c, const char *why)
+{
+	char peer[ADDRESS_TEXT];
+
+	slot_begin(l->slot);
+	store(&l->slot->accepted, l->accepted);
+	add(&l->slot->refused, 1);
+	slot_end(l->slot);
+	/* Without the address in its words, so that many are one warning. */
+	log_warnx("client refused peer=%s service=%s why=%s",
+	    peer_word(c, peer), l->self->conf->name, why);
+	if (!admit_refuse(c)) {
+		close(c->fd);
+		return;
+	}
+	/* It may go on sending: no longer idle meanwhile. */
+	atomic_store(&l->slot->state, SLOT_CLOSING);
+	no_longer_idle(l);
+	linger_end(&l->linger, c->fd);
+	become_idle(l);
+}
+
 static void
 serve(struct life *l, int fd, const struct address *peer)
 {
 	const struct conf_service *conf = l->self->conf;
 	struct conn *c = &client;
+	const char *why;
 
 	l->accepted++;
 	conn_open(c, fd, peer, conf);
 	if (!l->any_address)
 		c->local = l->self->listener->address;
 	c->local_known = !l->any_address;
+	if ((why = admit(c)) != NULL) {
+		refuse(l, c, why);
+		return;
+	}
 	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
+	c->heard = &l->slot->heard;
+	handler_room = 0;
 	become_busy(l, c);
 	title_busy(l, c->number);
 	log_connected(c, conf);
 	l->serve(c);
 	account(l, c);
+	admit_left();
 	log_closed(c, conf);
 	/* From here on a death costs no client. */
 	atomic_store(&l->slot->state, SLOT_CLOSING);
@@ -345,15 +378,30 @@ leave(struct life *l, int code)
 	_exit(code);
 }
 
+/* Until the rate of the service has a turn for this worker. */
+static void
+rest(int ms)
+{
+	const int64_t until = clock_now() + ms;
+	int64_t left = ms;
+
+	for (; left > 0 && !handler_retired; left = until - clock_now())
+		poll(NULL, 0, (int)left);
+}
+
 __attribute__((__noreturn__))
 static void
 accept_loop(struct life *l)
 {
 	struct address peer;
-	int fd;
+	int fd, ms;
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
+		if ((ms = admit_pause()) > 0)
+			rest(ms);
+		if (handler_retired)
+			break;
 		switch (accept_client(l, &fd, &peer)) {
 		case ACCEPTED:
 			serve(l, fd, &peer);
@@ -498,6 +546,7 @@ worker_main(const struct worker *w)
 	daemon_let_go();
 	if (w->conf->kind == CONF_RESIDENT)
 		watch_loop(l);
+	admit_start(w);
 	become_idle(l);
 	poke();
 	accept_loop(l);

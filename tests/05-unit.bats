@@ -24,6 +24,7 @@ unit() {
 @test "unit: scoreboard" { unit scoreboard; }
 @test "unit: service" { unit service; }
 @test "unit: snapshot" { unit snapshot; }
+@test "unit: sources" { unit sources; }
 @test "unit: tables" { unit tables; }
 
 @test "every unit program is run above" {

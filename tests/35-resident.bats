@@ -82,7 +82,7 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	LISTEN="unix:$D/socket" configure "python3 -c \"$(sed 's/"/\\"/g' <<<"$python")\""
 	chmod 755 "$D"
 	start -f "$D/conf"
-	[ "$(nc -NU "$D/socket" < /dev/null)" = hello ]
+	[ "$(timeout "$DEADLINE" nc -NU "$D/socket" < /dev/null)" = hello ]
 }
 
 @test "a program that dies early, or is not there, is an error of the start" {
@@ -174,7 +174,7 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 @test "a Unix socket, whose queue cannot be measured, has its programs as well" {
 	LISTEN="unix:$D/socket" serve -g
 	for i in 1 2 3; do
-		printf 'sleep 900\n' | nc -NU "$D/socket" > "$D/reply$i" 3>&- &
+		printf 'sleep 900\n' | timeout "$DEADLINE" nc -NU "$D/socket" > "$D/reply$i" 3>&- &
 		SAYING+=("$!")
 	done
 	wait_for has_programs 2
@@ -186,7 +186,7 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	while read -r line; do
 		CONF=$line configure cat
 		run -1 "$PREFORKD" -n -f "$D/conf"
-		[ "$output" = "preforkd: $D/conf:6: service app: ${line% *}: must not be there: a resident program accepts by itself, and nothing is known of its clients" ]
+		[ "$output" = "preforkd: $D/conf:6: service app: ${line%% *}: must not be there: a resident program accepts by itself, and nothing is known of its clients" ]
 	done <<-'END'
 	first-byte-timeout 1s
 	idle-timeout 1s
@@ -194,6 +194,14 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	max-connections-per-worker 3
 	log-connections both
 	workers-spare 3
+	per-source 3
+	per-source-prefix 24 56
+	per-source-rate 3/1s
+	per-source-for 10.0.0.0/8 3
+	rate 3/1s
+	min-rate 3/1s
+	when-full drop-silent
+	refuse reset
 	END
 	printf 'service a\nlisten :0\nrun greet\nmax-age 1h\n' > "$D/conf"
 	run -1 "$PREFORKD" -n -f "$D/conf"
@@ -304,7 +312,7 @@ queue_is() {
 
 @test "R23 a Unix socket that a program has shut down is told, for it cannot" {
 	LISTEN="unix:$D/socket" serve
-	echo shut | nc -NU "$D/socket"
+	echo shut | timeout "$DEADLINE" nc -NU "$D/socket"
 	wait_for logged "error: a program has shut down the listener for good, restart the server address=unix:$D/socket service=app"
 	[ "$(count_logged 'for good')" -eq 1 ]
 }
