@@ -128,6 +128,15 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	run -1 grep 'starting them one at a time' "$LOG"
 }
 
+@test "programs that die together after they were ready do not have starts held back" {
+	CONF='workers-min 4' READY=300ms serve
+	mapfile -t all < <(programs)
+	kill -KILL "${all[@]}"
+	wait_for has_logged 4 'worker died'
+	wait_for has_programs 4
+	run -1 grep 'starting them one at a time' "$LOG"
+}
+
 @test "I07 what a program says becomes lines of the log, escaped, to the last" {
 	serve
 	say 'say hello "there" error: '$'\e'
@@ -244,6 +253,7 @@ queue_is() {
 	from=$EPOCHREALTIME
 	stop
 	took "$from" 300 3000
+	logged 'warning: killing a resident program .*why="drain-timeout passed"'
 	gone_or_zombie "$child"
 	gone "$WHO"
 }

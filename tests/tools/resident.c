@@ -97,9 +97,16 @@ audit(int client)
 static void
 put_bytes(int n)
 {
-	while (n-- > 0)
-		putc('x', stderr);
-	fflush(stderr);
+	char block[4096];
+	ssize_t done;
+
+	memset(block, 'x', sizeof(block));
+	for (; n > 0; n -= (int)done) {
+		done = write(STDERR_FILENO, block,
+		    n < (int)sizeof(block) ? (size_t)n : sizeof(block));
+		if (done == -1)
+			err(1, "write");
+	}
 }
 
 static void
