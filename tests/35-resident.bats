@@ -113,7 +113,7 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 
 @test "a program that ends after it was ready is told, and replaced at once" {
 	serve
-	for each in 'exit 3|exit 3' 'signal 11|SIGSEGV'; do
+	for each in 'exit 3|exit 3' 'signal 6|SIGABRT'; do
 		wait_for has_programs 1
 		say "${each%|*}"
 		wait_for logged "worker died .*how=\"${each#*|} \\(program $WHO\\)\""
