@@ -93,8 +93,8 @@ log|syslog
 '
 ROOT_ONLY='user group chroot new-privileges'
 # Seen in 68-generations, and in 41-limits.
-ELSEWHERE='workers-surge per-source per-source-prefix per-source-rate
-per-source-for rate min-rate when-full refuse'
+ELSEWHERE='workers-surge per-source per-source-prefix per-source-rate'
+ELSEWHERE+=' per-source-for rate min-rate when-full refuse'
 
 rows() { "$TOOLS/unit-tables" settings | awk -F '\t' -v r="$1" '$6 == r { print $1 }'; }
 values_of() { awk -F '|' -v n="$1" '$1 == n' <<<"$VALUES"; }
