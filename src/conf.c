@@ -654,6 +654,66 @@ settle_kind(struct loader *ld, struct section *section)
 	return 0;
 }
 
+/*
+ * Whether a setting means something to this kind of service: a program that
+ * accepts by itself has no clients that anybody else knows of.
+ */
+static bool
+is_for(const struct setting *row, enum conf_kind kind)
+{
+	static const char *const never[] = { "workers-spare",
+	    "max-connections-per-worker", "first-byte-timeout",
+	    "idle-timeout", "connection-timeout", "log-connections",
+	    "per-source", "per-source-prefix", "per-source-rate",
+	    "per-source-for", "rate", "min-rate", "when-full", "refuse" };
+	static const char *const only[] = { "ready-time", "max-age",
+	    "max-memory", "max-memory-hard", "stop-signal" };
+	size_t i;
+
+	for (i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+		if (strcmp(row->name, never[i]) == 0)
+			return kind != CONF_RESIDENT;
+	for (i = 0; i < sizeof(only) / sizeof(only[0]); i++)
+		if (strcmp(row->name, only[i]) == 0)
+			return kind == CONF_RESIDENT;
+	return true;
+}
+
+/* Defaults, and -o, are for whichever services they suit. */
+static int
+check_kind(struct loader *ld, const struct section *section)
+{
+	const enum conf_kind kind = section->service->kind;
+	const struct setting *row;
+	const struct where *at;
+
+	for (row = settings; row < settings + SETTINGS; row++) {
+		at = &section->seen[row - settings];
+		if (at->line > 0 && !is_for(row, kind))
+			return wrong(ld, at, "service %s: %s: %s",
+			    section->service->name, row->name,
+			    kind == CONF_RESIDENT ? "must not be there: a "
+			    "resident program accepts by itself, and nothing "
+			    "is known of its clients" :
+			    "must be in a service that is resident");
+	}
+	return 0;
+}
+
+static int
+check_memory(struct loader *ld, const struct section *section)
+{
+	const struct conf_service *service = section->service;
+
+	if (service->max_memory == -1 || service->max_memory_hard == -1 ||
+	    service->max_memory <= service->max_memory_hard)
+		return 0;
+	return wrong(ld, origin(ld, section, "max-memory"), "service %s: "
+	    "max-memory %lld: must be at most max-memory-hard, %lld",
+	    service->name, (long long)service->max_memory,
+	    (long long)service->max_memory_hard);
+}
+
 static int
 check_service(struct loader *ld, const struct section *section)
 {
@@ -732,6 +792,8 @@ check(struct loader *ld)
 		    "line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		if (settle_kind(ld, section) == -1 ||
+		    check_kind(ld, section) == -1 ||
+		    check_memory(ld, section) == -1 ||
 		    check_service(ld, section) == -1 ||
 		    settle_user(ld, section) == -1)
 			return -1;
@@ -773,6 +835,7 @@ load_defaults(struct loader *ld, bool foreground)
 			return -1;
 	ld->defaults.workers_surge = -1;
 	ld->defaults.group = -1;
+	ld->defaults.max_memory = ld->defaults.max_memory_hard = -1;
 	for (i = 0; i < CONF_LIMITS; i++)
 		ld->defaults.limit[i] = -1;
 	if (foreground) {
@@ -896,6 +959,8 @@ put_service(FILE *out, const struct conf_service *service)
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
 		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
+			continue;
+		if (!is_for(row, service->kind))
 			continue;
 		if (setting_is_list(row)) {
 			setting_put_list(out, row, service);

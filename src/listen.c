@@ -496,6 +496,25 @@ listen_pending(const struct listener *l)
 }
 
 bool
+listen_is_shut(const struct listener *l)
+{
+	struct pollfd pfd = { .fd = l->fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/* A port that the kernel has chosen was lost, and is asked for by number. */
+int
+listen_again(const struct listener *l, int backlog)
+{
+	const struct sockaddr *sa = (const struct sockaddr *)&l->address.ss;
+
+	if (bind(l->fd, sa, l->address.len) == -1 && errno != EINVAL)
+		return -1;
+	return listen(l->fd, backlog) == -1 || listen_is_shut(l) ? -1 : 0;
+}
+
+bool
 listen_quiet(struct listener *l, int64_t now)
 {
 	if (l->inherited)

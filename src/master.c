@@ -37,6 +37,15 @@ master_wake_at(struct master *m, int64_t when)
 		m->wake_at = when;
 }
 
+/* What the master gives a worker that leaves, who keeps drain-timeout. */
+static int64_t
+drain_time(const struct pool *p)
+{
+	const struct conf_service *conf = p->service->conf;
+
+	return conf->drain_timeout + program_grace(conf);
+}
+
 /* Tell the workers of a pool to leave; none is started any more. */
 void
 master_pull(struct master *m, struct pool *p)
@@ -50,8 +59,7 @@ master_pull(struct master *m, struct pool *p)
 	p->leaving = true;
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0 && m->child[i].pool == p)
-			spawn_retire(m, i, from +
-			    p->service->conf->drain_timeout,
+			spawn_retire(m, i, from + drain_time(p),
 			    "drain-timeout passed");
 }
 
@@ -224,7 +232,7 @@ stop_at_once(struct master *m, const char *why)
 		if (m->child[i].state != CHILD_KILLED &&
 		    look_serving(&m->board.commons->slot[i]))
 			m->cut++;
-		spawn_kill(m, i);
+		spawn_quit(m, i);
 	}
 }
 
@@ -235,8 +243,8 @@ longest_drain(const struct master *m)
 	int64_t longest = 0;
 
 	TAILQ_FOREACH(p, &m->pools, entry)
-		if (p->service->conf->drain_timeout > longest)
-			longest = p->service->conf->drain_timeout;
+		if (drain_time(p) > longest)
+			longest = drain_time(p);
 	return longest;
 }
 
@@ -486,19 +494,22 @@ wait_on(struct pollfd *fds, nfds_t n, int64_t until)
 static void
 wait_for_news(struct master *m)
 {
-	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
-	    { .fd = m->reload.fd, .events = POLLIN } };
+	static struct pollfd fds[2 + CONF_LISTENERS_MAX];
 	int64_t began = clock_now(), until = began + VAIN_PAUSE;
 	bool vain = m->forks == m->forks_seen;
+	nfds_t nfds;
 	int n;
 
+	fds[0] = (struct pollfd){ .fd = m->poke_fd, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = m->reload.fd, .events = POLLIN };
+	nfds = 2 + renew_watch(m, fds + 2);
 	m->forks_seen = m->forks;
 	if (m->wake_at != 0 && m->wake_at < until)
 		until = m->wake_at;
-	if (m->vain >= VAIN_PASSES && wait_on(&fds[1], 1, until) != 0)
+	if (m->vain >= VAIN_PASSES && wait_on(&fds[1], nfds - 1, until) != 0)
 		return;
 	began = clock_now();
-	if ((n = wait_on(fds, 2, m->wake_at)) == -1 && errno != EINTR)
+	if ((n = wait_on(fds, nfds, m->wake_at)) == -1 && errno != EINTR)
 		log_error("ppoll");
 	if (n > 0)
 		wait_on(NULL, 0, began);
@@ -514,6 +525,7 @@ pass(struct master *m)
 	empty_poke_pipe(m);
 	if (taken(SIGCHLD))
 		spawn_reap(m);
+	renew_listeners(m);
 	act_on_stop(m);
 	act_on_reload(m);
 	look_at_workers(m);

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -45,7 +46,8 @@ enum {
 	WORKER_START_FAILED,	/* could not set itself up */
 	WORKER_SICK,		/* its listener is unusable */
 	WORKER_ORPHAN,		/* the master is gone */
-	WORKER_SERVICE_FAILED	/* the service's start function failed */
+	WORKER_SERVICE_FAILED,	/* the service's start function failed */
+	WORKER_PROGRAM_ENDED	/* its resident program, see its slot */
 };
 
 /* clock.c */
@@ -264,6 +266,11 @@ struct conf_service {
 	int64_t		 drain_timeout;
 	int		 log_connections; /* enum conf_connections */
 	int		 on_crash_loop;	/* enum conf_crash_loop */
+	int64_t		 ready_time;	/* of resident, as all of these */
+	int64_t		 max_age;
+	int64_t		 max_memory;	/* bytes; -1: none */
+	int64_t		 max_memory_hard;
+	int		 stop_signal;	/* index of setting_stop_signal() */
 	struct conf_user user;
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
@@ -374,7 +381,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	46
+#define SETTINGS	51
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -421,6 +428,8 @@ bool	 setting_set_log(struct conf_log *, const char *const *word,
 bool	 setting_set_listen(struct conf_listen *, const char *const *word,
 	    int nwords, const char **why);
 void	 setting_put_listen(FILE *, const struct conf_listen *);
+/* The number of the signal that a service's stop-signal names. */
+int	 setting_stop_signal(const struct conf_service *);
 /*
  * The table as lines of tab-separated fields for tests of the documents:
  * name, scope, type, range, default, reload, help.
@@ -463,6 +472,9 @@ struct listener {
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
 	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
+	bool		 resident;	/* programs accept on it */
+	bool		 broken;	/* by one of them, for good */
+	int64_t		 revive_at;	/* not earlier */
 	int		 limit;		/* length of the queue, last asked */
 	int		 waiting;	/* in the queue, last asked */
 };
@@ -501,6 +513,10 @@ void	 listen_refuse(struct listener *);
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
+/* Whether somebody has shut it down. */
+bool	 listen_is_shut(const struct listener *);
+/* Listen again, then; 0, or -1: a Unix socket cannot. */
+int	 listen_again(const struct listener *, int backlog);
 /*
  * Last step: no worker's copy can accept or hold the port; frees it.  An
  * inherited one stays open, for a `listen' line that comes back.
@@ -582,12 +598,16 @@ struct program_env {
 	char		 text[PROGRAM_TEXT];
 };
 
+/* A program whose time is over has this long between SIGTERM and SIGKILL. */
+#define PROGRAM_GRACE	1000	/* ms */
+
 /* What a program starts with; its descriptors are not inherited otherwise. */
 struct program {
 	const char	*path;		/* of the file */
 	char *const	*argv;
 	char *const	*env;
 	int		 fd[4];		/* as 0 to 3; fd[3] is -1: nothing */
+	char		*pid_text;	/* its pid is written here, or NULL */
 };
 
 /*
@@ -595,6 +615,11 @@ struct program {
  * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
  */
 const char *program_find(const char *name, char path[PATH_MAX]);
+/*
+ * How much later than its own deadlines a worker of the service is late: what
+ * it takes it to end a program.
+ */
+int64_t	 program_grace(const struct conf_service *);
 /* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
 void	 program_env_start(struct program_env *, const struct conf_service *);
 /* Add or replace a variable; false when there is no room. */
@@ -602,11 +627,52 @@ __attribute__((__format__(printf, 3, 4)))
 bool	 program_env_put(struct program_env *, const char *name,
 	    const char *fmt, ...);
 /*
+ * Add a variable for the program's own pid, and return where that is to be
+ * written; NULL when there is no room.
+ */
+char	*program_env_pid(struct program_env *, const char *name);
+/*
  * Start it in a session of its own, with signals as at login; it is killed
  * when this process ends.  All signals are blocked meanwhile.  Returns its
  * pid, or -1 with errno, of execve(2) too.
  */
 pid_t	 program_start(const struct program *);
+/*
+ * Whether it has ended, without waiting.  Then what is left of its process
+ * group is killed, while its number still is its own, and *status is set as by
+ * waitpid(2).
+ */
+bool	 program_ended(pid_t, int *status);
+
+/* says.c: what a program says on its standard error, as lines of the log */
+
+#define SAYS_TEXT	800	/* bytes of a line */
+#define SAYS_LINES	20
+#define SAYS_WINDOW	1000	/* ms */
+
+/* All zero at first, but for service. */
+struct says {
+	const char	*service;	/* whose program, ... */
+	uint64_t	 client;	/* ... for whom, 0: nobody alone, ... */
+	pid_t		 pid;		/* ... and which */
+	int64_t		 window_end;
+	int		 left;		/* lines that it may still say */
+	unsigned long long suppressed;	/* ... and has not, to be told */
+	int64_t		 told;		/* when the last ones were */
+	size_t		 size;
+	char		 text[SAYS_TEXT];	/* the line so far */
+};
+
+/* Whose words follow; one that spoke before has come to its end. */
+void	 says_begin(struct says *, uint64_t client, pid_t);
+/* Bytes that it has written; with none, a suppressed number that is due. */
+void	 says_feed(struct says *, int64_t now, const char *, size_t);
+/* When to feed it, be it nothing; 0: no need. */
+int64_t	 says_due(const struct says *);
+/* The end of its words: a line without newline is one as well. */
+void	 says_end(struct says *, int64_t now);
+/* The same, and nobody will speak any more. */
+void	 says_finish(struct says *, int64_t now);
 
 /* trial.c: whether a service could serve, tried by a child */
 
@@ -657,6 +723,17 @@ void	 module_leave(const struct preforkd_service *, unsigned int seconds);
 int	 exec_start(const struct conf_service *);
 void	 exec_serve(struct conn *);
 
+/* usage.c: what another process uses, from /proc */
+
+struct usage {
+	pid_t		 parent;
+	int64_t		 cpu;		/* ms, all its threads */
+	int64_t		 memory;	/* bytes, resident */
+};
+
+/* 0, or -1 when there is no such process, or no /proc. */
+int	 usage_of(pid_t, struct usage *);
+
 /* privs.c: the one way down */
 
 /* In the master: not to be chosen when memory runs out, not to be dumped. */
@@ -699,6 +776,16 @@ void	 sig_master(void);
  */
 void	 sig_worker(void);
 void	 sig_logger(void);
+/*
+ * Also of a worker that has programs: SIGQUIT, which is noted, interrupts what
+ * it does, and so does a child that ends, unless they are ignored.
+ */
+void	 sig_programs(bool ignore);
+/*
+ * ppoll(2) that lets all signals in, whether or not a descriptor is ready; -1
+ * ms: for ever.  Returns what it does.
+ */
+int	 sig_poll(struct pollfd *, nfds_t, int64_t ms);
 /* `SIGSEGV'; `signal 99' into a static buffer for unknown ones. */
 const char *sig_name(int);
 /* The table as tab-separated lines: name, effect.  For tests. */
@@ -767,6 +854,8 @@ struct slot {
 	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
+	_Atomic int32_t	 program;	/* pid, of a resident one; or 0 */
+	_Atomic int32_t	 program_status;	/* when it has ended */
 };
 
 /* Of each service: its rate. */
@@ -846,6 +935,7 @@ struct status_death {
 	int32_t		 wait_status;	/* as from waitpid(2) */
 	uint32_t	 slot, generation;
 	uint32_t	 killed;	/* by the master, at a deadline */
+	int32_t		 program;	/* pid; the status is of that one */
 	int64_t		 age;
 	uint64_t	 served;
 	uint64_t	 client;	/* being served, or 0 */
@@ -1032,6 +1122,8 @@ struct pool_counts {		/* of one listening socket */
 	int	draining;	/* told to leave, still there */
 	int	queued;		/* clients waiting in the queue */
 	int	least_idle;	/* over workers-idle-time; -1: unknown */
+	int	pressed;	/* resident: looks that found clients queued */
+	bool	calm;		/* ... none did for workers-idle-time */
 };
 
 struct pool_limits {
@@ -1049,6 +1141,10 @@ struct pool_plan {
 
 /* How many workers to start or retire now; never both. */
 struct pool_plan pool_plan(const struct pool_counts *,
+	    const struct pool_limits *);
+#define POOL_PRESSED	3	/* looks in a row, before there are more */
+/* The same for programs that accept by themselves; spare is not used. */
+struct pool_plan pool_plan_resident(const struct pool_counts *,
 	    const struct pool_limits *);
 
 /* worker.c: a worker's life */
@@ -1070,6 +1166,16 @@ struct worker {
 /* Runs in the new process with all signals blocked; never returns. */
 __attribute__((__noreturn__))
 void	 worker_main(const struct worker *);
+
+/* resident.c: a program that accepts by itself, and its watcher */
+
+/* In a worker: 0, or -1 after having said why not.  Blocks all signals. */
+int	 resident_start(const struct worker *);
+/*
+ * Start the program, have ready() called once, and watch until it has ended;
+ * returns the exit code of the worker.
+ */
+int	 resident_watch(void (*ready)(void));
 
 /* conn.c: one connection */
 
@@ -1216,6 +1322,7 @@ struct child {
 	int64_t		 kill_at;	/* deadline; 0: none */
 	const char	*kill_why;	/* ... and whose */
 	uint64_t	 served;	/* as last seen */
+	int64_t		 memory;	/* of a resident program, bytes */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
 	int64_t		 nudged;	/* last */
@@ -1252,6 +1359,10 @@ struct pool {
 	int		 alive;		/* children, leaving ones too */
 	int		 window_least;	/* idle, in the window that runs */
 	int64_t		 window_end;
+	int		 pressed;	/* resident: as in pool_counts */
+	int64_t		 look_at;	/* ... at its queue, next */
+	int64_t		 weigh_at;	/* ... at its memory */
+	int		 successor;	/* ... been_ready with it; 0: none */
 };
 
 /* A configuration at work. */
@@ -1343,6 +1454,20 @@ void	 look_at_workers(struct master *);
 void	 look_plan(struct master *);
 /* Say when to look again, or have the workers poke. */
 void	 look_next(struct master *);
+/*
+ * Workers that the service may still have, for this pool, when it may have so
+ * many at most.
+ */
+int	 look_room(const struct master *, const struct pool *, int most);
+
+/* renew.c: resident programs that are too old or too large, and listeners */
+
+/* Replace one of a pool that is due, when its successor is ready. */
+void	 renew(struct master *, struct pool *);
+/* Have listeners listen again that a program has shut down. */
+void	 renew_listeners(struct master *);
+/* What to wait for, to know that; returns how many, CONF_LISTENERS_MAX. */
+unsigned int renew_watch(const struct master *, struct pollfd *);
 
 /* status.c: what the master shows */
 
@@ -1395,6 +1520,8 @@ int	 spawn_worker(struct master *, struct pool *);
 void	 spawn_retire(struct master *, int slot, int64_t kill_at,
 	    const char *why);
 void	 spawn_kill(struct master *, int slot);
+/* The same, but one with programs has a moment to kill them first. */
+void	 spawn_quit(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);
 /* Have a busy one leave its client, if that has been silent. */

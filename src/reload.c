@@ -360,6 +360,8 @@ make_pool(struct master *m, struct service *s, struct listener *l,
 	p->listener = l;
 	p->window_end = m->now + s->conf->workers_idle_time;
 	l->users++;
+	if (s->conf->kind == CONF_RESIDENT)
+		l->resident = true;
 	s->npools++;
 	TAILQ_INSERT_TAIL(&m->pools, p, entry);
 	return 0;
@@ -423,9 +425,11 @@ share_minimum(struct master *m, const struct generation *g)
 {
 	struct service *s;
 	struct pool *p;
-	int rest, n, most;
+	int rest, n, most, spare;
 
 	TAILQ_FOREACH(s, &g->services, entry) {
+		spare = s->conf->kind == CONF_RESIDENT ? 1 :
+		    s->conf->workers_spare;
 		rest = s->conf->workers_min;
 		n = s->npools;
 		most = s->conf->workers_max / n;
@@ -438,8 +442,7 @@ share_minimum(struct master *m, const struct generation *g)
 			p->min = rest / n;
 			rest -= p->min;
 			n--;
-			p->first = s->conf->workers_spare > p->min ?
-			    s->conf->workers_spare : p->min;
+			p->first = spare > p->min ? spare : p->min;
 			if (p->first > most)
 				p->first = most;
 		}

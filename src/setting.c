@@ -40,6 +40,8 @@ static const char *const crash_loop[] = { "keep-trying", "exit", NULL };
 /* In the order of enum conf_when_full. */
 static const char *const when_full[] = { "queue", "drop-silent", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
+static const char *const stop_signals[] = { "SIGTERM", "SIGINT", "SIGQUIT",
+    "SIGHUP", "SIGUSR1", "SIGUSR2", NULL };
 
 static const struct {
 	const char	*name;
@@ -138,6 +140,18 @@ const struct setting settings[SETTINGS] = {
 	{ "on-crash-loop", TYPE_CHOICE, SERVICE(on_crash_loop), true, 0, 0,
 	    crash_loop, "keep-trying",
 	    "what to do when no worker lives to serve a client" },
+	{ "ready-time", TYPE_DURATION, SERVICE(ready_time), true, 0, 20000,
+	    NULL, "1s", "a resident program is ready when it lives so long" },
+	{ "max-age", TYPE_DURATION, SERVICE(max_age), true, 0, YEAR, NULL,
+	    "0", "a resident program is replaced at this age; 0: never" },
+	{ "max-memory", TYPE_LIMIT, SERVICE(max_memory), true, 1 << 20,
+	    INT64_MAX - 1, NULL, NULL,
+	    "a resident program that has more memory is replaced" },
+	{ "max-memory-hard", TYPE_LIMIT, SERVICE(max_memory_hard), true,
+	    1 << 20, INT64_MAX - 1, NULL, NULL,
+	    "a resident program that has more memory is killed" },
+	{ "stop-signal", TYPE_CHOICE, SERVICE(stop_signal), true, 0, 0,
+	    stop_signals, "SIGTERM", "tells a resident program to leave" },
 	{ "log-connections", TYPE_CHOICE, SERVICE(log_connections), true,
 	    0, 0, connections, "no",
 	    "log clients: not, when they have left, or when they come too" },
@@ -756,6 +770,16 @@ setting_set(const struct setting *row, void *base, const char *text)
 		break;			/* more than a value */
 	}
 	return false;
+}
+
+/* In the order of stop_signals. */
+int
+setting_stop_signal(const struct conf_service *conf)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP,
+	    SIGUSR1, SIGUSR2 };
+
+	return numbers[conf->stop_signal];
 }
 
 static bool

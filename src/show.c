@@ -25,7 +25,7 @@
 /* What the slots say of one service. */
 struct tally {
 	uint64_t	 accepted;
-	unsigned int	 starting, idle, busy, draining;
+	unsigned int	 starting, idle, busy, draining, programs;
 };
 
 /* Text ends within its array, by snapshot.c. */
@@ -93,6 +93,7 @@ count(const struct snapshot *s, struct tally tally[CONF_SERVICES_MAX])
 		t->accepted += s->slot[i].accepted;
 		t->starting += s->slot[i].state == SLOT_STARTING;
 		t->idle += s->slot[i].state == SLOT_IDLE;
+		t->programs += s->slot[i].program != 0;
 		t->busy += s->slot[i].state == SLOT_BUSY ||
 		    s->slot[i].state == SLOT_CLOSING;
 		t->draining += s->slot[i].state == SLOT_DRAINING ||
@@ -136,9 +137,11 @@ print_serving(const struct snapshot *s, const struct tally *tally)
 
 	for (i = 0; i < CONF_SERVICES_MAX; i++)
 		if (s->status.service[i].used)
-			printf("%s %u of %u busy, ",
-			    quoted(s->status.service[i].name), tally[i].busy,
-			    s->status.service[i].workers_max);
+			printf("%s %u of %u %s, ",
+			    quoted(s->status.service[i].name),
+			    tally[i].programs > 0 ? tally[i].idle :
+			    tally[i].busy, s->status.service[i].workers_max,
+			    tally[i].programs > 0 ? "ready" : "busy");
 	printf("generation %u, up ", s->status.generation);
 	if (up >= 86400)
 		printf("%" PRId64 "d\n", up / 86400);
@@ -399,9 +402,56 @@ print_worker(const struct status *s, uint32_t number, const struct slot *c)
 		peer_text(c, peer);
 	}
 	printf("%5u %-8s %7d %3u %7" PRIu64 " %7s %7" PRId64 " %-21s %s\n",
-	    number, slot_state_name(c->state), c->pid, c->generation, c->served,
+	    number, c->program != 0 && c->state == SLOT_IDLE ? "ready" :
+	    slot_state_name(c->state), c->pid, c->generation, c->served,
 	    client, elapsed(since, clock_now()) / 1000, peer,
 	    quoted(s->service[c->service].name));
+}
+
+/*
+ * Its memory and CPU time, of this moment, when it is what its worker says: a
+ * child of a child of the master.
+ */
+static void
+print_program(const struct snapshot *s, uint32_t number)
+{
+	const struct slot *c = &s->slot[number];
+	struct usage worker, program;
+
+	printf("%5u %7d %7" PRId64 " ", number, c->program,
+	    elapsed(c->born, clock_now()) / 1000);
+	if (s->alive && usage_of(c->program, &program) == 0 &&
+	    program.parent == c->pid && usage_of(c->pid, &worker) == 0 &&
+	    worker.parent == s->status.pid)
+		printf("%9" PRId64 " %6" PRId64 ".%02d ",
+		    program.memory / 1024, program.cpu / 1000,
+		    (int)(program.cpu % 1000 / 10));
+	else
+		printf("%9s %9s ", "-", "-");
+	printf("%s\n", quoted(s->status.service[c->service].name));
+}
+
+static bool
+has_program(const struct slot *c)
+{
+	return c->seq % 2 == 0 && c->state != SLOT_FREE && c->program != 0;
+}
+
+static void
+print_programs(const struct snapshot *s)
+{
+	bool first = true;
+	uint32_t i;
+
+	for (i = 0; i < s->nslots; i++) {
+		if (!has_program(&s->slot[i]))
+			continue;
+		if (first)
+			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
+			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
+		first = false;
+		print_program(s, i);
+	}
 }
 
 int
@@ -419,6 +469,7 @@ show_workers(struct server *server)
 		else if (s->slot[i].state != SLOT_FREE)
 			print_worker(&s->status, i, &s->slot[i]);
 	}
+	print_programs(s);
 	return code;
 }
 
@@ -436,6 +487,8 @@ exit_text(int code, char *buf, size_t size)
 		return "no master";
 	case WORKER_SERVICE_FAILED:
 		return "cannot serve";
+	case WORKER_PROGRAM_ENDED:
+		return "program ended";
 	default:
 		snprintf(buf, size, "exit %d", code);
 		return buf;
@@ -447,8 +500,12 @@ how_text(const struct status_death *d, char *buf, size_t size)
 {
 	int status = d->wait_status;
 
-	if (WIFEXITED(status))
+	if (WIFEXITED(status) && d->program == 0)
 		return exit_text(WEXITSTATUS(status), buf, size);
+	if (WIFEXITED(status)) {
+		snprintf(buf, size, "exit %d", WEXITSTATUS(status));
+		return buf;
+	}
 	if (!WIFSIGNALED(status))
 		return "?";
 	if (WTERMSIG(status) == SIGKILL && d->killed)

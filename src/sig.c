@@ -114,6 +114,31 @@ sig_worker(void)
 }
 
 void
+sig_programs(bool ignore)
+{
+	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_nothing, 0);
+	sig_set(SIGQUIT, handler_note, 0);
+}
+
+/*
+ * A descriptor that is ready comes before a signal in ppoll(2), so whoever
+ * keeps one ready would keep signals out: the second call lets them in.
+ */
+int
+sig_poll(struct pollfd *fds, nfds_t n, int64_t ms)
+{
+	const struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
+	const struct timespec at_once = { 0, 0 };
+	sigset_t none;
+	int ready;
+
+	sigemptyset(&none);
+	if ((ready = ppoll(fds, n, ms < 0 ? NULL : &ts, &none)) > 0)
+		ppoll(NULL, 0, &at_once, &none);
+	return ready;
+}
+
+void
 sig_reset_exec(void)
 {
 	size_t i;

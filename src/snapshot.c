@@ -172,6 +172,7 @@ clamp_status(struct status *s)
 	for (i = 0; i < SCOREBOARD_DEATHS; i++) {
 		s->death[i].at = sane_time(s->death[i].at);
 		s->death[i].pid = sane_pid(s->death[i].pid);
+		s->death[i].program = sane_pid(s->death[i].program);
 		s->death[i].age = not_negative(s->death[i].age);
 		s->death[i].service[CONF_NAME_MAX] = '\0';
 	}
@@ -191,6 +192,7 @@ static void
 clamp_slot(struct slot *c)
 {
 	c->pid = sane_pid(c->pid);
+	c->program = sane_pid(c->program);
 	c->born = not_negative(c->born);
 	c->since = not_negative(c->since);
 	if (c->accepted > SCOREBOARD_CLIENTS)

@@ -9,7 +9,8 @@
  * Three early deaths in a row throttle a service: starts are tried one at a
  * time, 0.1 s apart doubling to 30 s, until a connection is completed.  Early
  * is before ready, or before the first completed connection; a SIGKILL after
- * ready is somebody else's doing and never counts.  A fork(2) that fails is
+ * ready is somebody else's doing and never counts.  Of a resident program no
+ * connection is known: what is ready has succeeded.  A fork(2) that fails is
  * retried by the same kind of timer, of the whole server, up to 1 s.
  */
 
@@ -40,6 +41,7 @@
 #define LAST_DEATHS	5		/* told at the end, of all services */
 #define FORK_LAST	1000
 #define START_TIME	30000
+#define QUIT_TIME	500	/* for a worker to kill its programs */
 
 static int64_t
 doubled(int64_t delay, int64_t last)
@@ -187,6 +189,12 @@ spawn_allowed(struct master *m, const struct service *service)
 	return false;
 }
 
+static bool
+is_resident(const struct child *c)
+{
+	return c->pool->service->conf->kind == CONF_RESIDENT;
+}
+
 static void
 signal_child(struct master *m, int slot, int number)
 {
@@ -221,6 +229,24 @@ spawn_kill(struct master *m, int slot)
 	signal_child(m, slot, SIGKILL);
 	m->child[slot].state = CHILD_KILLED;
 	m->child[slot].kill_at = 0;
+}
+
+void
+spawn_quit(struct master *m, int slot)
+{
+	struct child *c = &m->child[slot];
+
+	if (program_grace(c->pool->service->conf) == 0) {
+		spawn_kill(m, slot);
+		return;
+	}
+	if (c->state == CHILD_KILLED)
+		return;
+	signal_child(m, slot, SIGQUIT);
+	c->state = CHILD_KILLED;
+	c->kill_at = m->now + QUIT_TIME;
+	c->kill_why = "it did not end at once";
+	master_wake_at(m, c->kill_at);
 }
 
 void
@@ -276,6 +302,8 @@ exit_meaning(int code)
 		return " (saw no master)";
 	case WORKER_SERVICE_FAILED:
 		return " (the service cannot start)";
+	case WORKER_PROGRAM_ENDED:
+		return " (its program ended)";
 	default:
 		return "";
 	}
@@ -284,9 +312,16 @@ exit_meaning(int code)
 static void
 how_it_died(const struct status_death *d, char *buf, size_t size)
 {
-	int status = d->wait_status;
+	const int status = d->wait_status;
 
-	if (WIFEXITED(status))
+	if (d->program != 0 && WIFEXITED(status))
+		snprintf(buf, size, "exit %d (program %d)",
+		    WEXITSTATUS(status), d->program);
+	else if (d->program != 0)
+		snprintf(buf, size, "%s (program %d%s)",
+		    sig_name(WTERMSIG(status)), d->program,
+		    WTERMSIG(status) == SIGKILL ? ", possible OOM" : "");
+	else if (WIFEXITED(status))
 		snprintf(buf, size, "exit %d%s", WEXITSTATUS(status),
 		    exit_meaning(WEXITSTATUS(status)));
 	else
@@ -339,6 +374,20 @@ spawn_tell_crash_loop(const struct master *m, const struct service *service)
 	}
 }
 
+/* What became of the program of a watcher, which tells it by its slot. */
+static void
+take_program_status(struct status_death *d, const struct slot *slot)
+{
+	const int status = atomic_load(&slot->program_status) & 0xffff;
+
+	if (!WIFEXITED(d->wait_status) ||
+	    WEXITSTATUS(d->wait_status) != WORKER_PROGRAM_ENDED ||
+	    (!WIFEXITED(status) && !WIFSIGNALED(status)))
+		return;
+	d->wait_status = status;
+	d->program = atomic_load(&slot->program);
+}
+
 /* Into the ring and the log. */
 static void
 record_death(struct master *m, int n, int wait_status)
@@ -355,6 +404,8 @@ record_death(struct master *m, int n, int wait_status)
 	    .served = atomic_load(&slot->served),
 	    .client = look_serving(slot) ? atomic_load(&slot->client) : 0 };
 	strlcpy(d.service, service->conf->name, sizeof(d.service));
+	if (is_resident(c))
+		take_program_status(&d, slot);
 	status_record_death(m, &d, service->index);
 	tell_death(&d);
 }
@@ -366,6 +417,8 @@ was_early(const struct child *c, uint64_t served, int wait_status)
 	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED ||
 	    served > 0)
 		return false;
+	if (is_resident(c))
+		return !c->was_ready;
 	return !c->was_ready || !WIFSIGNALED(wait_status) ||
 	    WTERMSIG(wait_status) != SIGKILL;
 }

@@ -47,13 +47,12 @@ try(const struct conf_service *conf)
 	case CONF_RUN:
 		return NULL;
 	case CONF_EXEC:
+	case CONF_RESIDENT:
 		return program_find(conf->command[conf->kind][0], path);
 	case CONF_MODULE:
 		if ((why = module_enter(conf, &service)) == NULL)
 			module_leave(service, TRIAL_TIME / 1000);
 		return why;
-	case CONF_RESIDENT:
-		return "not in this version";
 	}
 	return NULL;
 }

@@ -507,9 +507,29 @@ start_service(struct life *l, const struct conf_service *conf)
 		l->serve = exec_serve;
 		return exec_start(conf);
 	case CONF_RESIDENT:
-		break;
+		return resident_start(l->self);
 	}
 	return -1;
+}
+
+static void
+program_is_ready(void)
+{
+	become_idle(&life);
+	poke();
+}
+
+/* A program that is not ready must not look so for an instant. */
+__attribute__((__noreturn__))
+static void
+watch_loop(struct life *l)
+{
+	int code;
+
+	setproctitle("%s watches", l->title);
+	if ((code = resident_watch(program_is_ready)) != WORKER_LEFT)
+		_exit(code);
+	leave(l, code);
 }
 
 void
@@ -524,6 +544,8 @@ worker_main(const struct worker *w)
 		_exit(WORKER_SERVICE_FAILED);
 	}
 	daemon_let_go();
+	if (w->conf->kind == CONF_RESIDENT)
+		watch_loop(l);
 	admit_start(w);
 	become_idle(l);
 	poke();

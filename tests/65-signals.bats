@@ -287,11 +287,14 @@ random_signals() {
 	done
 }
 
-@test "F03 SIGTERM wins over any mix of other signals" {
+# random_runs N: start, signals, SIGTERM, signals; it always wins.  SEED=N
+# repeats a run that failed.
+random_runs() {
+	local seed i t
 	seed=${SEED:-$RANDOM}
 	echo "SEED=$seed"
 	RANDOM=$seed
-	for i in $(times 8 500); do
+	for ((i = 0; i < $1; i++)); do
 		next_log
 		start_greet -o 'workers-spare 1' -o 'drain-timeout 5s'
 		random_signals $((RANDOM % 8))
@@ -304,7 +307,80 @@ random_signals() {
 		log_grammar "$LOG"
 	done
 	no_members
+}
+
+# slow_system: every fourth of these calls of the next servers takes longer.
+slow_system() {
+	export ASAN_OPTIONS=detect_leaks=0	# it cannot look when traced
+	printf '#!/bin/sh\nexec strace -D -f -qq -o %s %s %s "$@"\n' \
+	    "$D/slow.trace" \
+	    '-e inject=clone,fork,vfork,wait4,bind,listen,kill,dup2,setsockopt,pipe2:delay_enter=100000:when=2+3' \
+	    "$PREFORKD" > "$D/slow"
+	chmod 755 "$D/slow"
+	PROGRAM=$D/slow
+}
+
+# term_in_reload N: SIGTERM so many times, at moments spread over a reload,
+# with clients that stay and others that come.
+term_in_reload() {
+	local i ms
+	for ((i = 0; i < $1; i++)); do
+		next_log
+		ms=$((i * 40 / $1))
+		mkdir -p "$D/$i"
+		start_greet -o 'workers-spare 4'
+		# In this order, or the storm would hold the clients of hold.
+		D=$D/$i ACCEPTED=0 storm_begin -r -t 20 -c 8
+		hold 2
+		kill -HUP "$M"
+		sleep "$(printf '0.%03d' $ms)"
+		kill -TERM "$M"
+		wait_for logged 'stopping, clients finish'
+		release
+		ended 0
+		[[ $(last_line) == *'stopped clients-cut=0 '* ]]
+		wait "$STORM" || true
+		D=$D/$i stormed_well
+	done
+}
+
+@test "F03 SIGTERM wins over any mix of other signals" {
+	random_runs "$(often 8 500)"
 	refuses "$ADDRESS"
+}
+
+@test "F10 so it does when forks, waits, binds and signals are slow" {
+	slow_system
+	random_runs "$(often 3 50)"
+}
+
+@test "SIGTERM at any moment of a reload ends the server in order, and resets nobody" {
+	term_in_reload "$(often 5 80)"
+}
+
+@test "F04 signals that do not end the master leave it starting, and reloading" {
+	REPLY_LINES=1
+	export FAULT_FILE=$D/fault
+	PROGRAM=$FAULTY
+	touch "$FAULT_FILE.slow"
+	start_quietly -l 127.0.0.1:0 -o 'workers-spare 1' -o 'user root' abort
+	wait_for slots_are starting 1
+	dispositions_hold
+	for s in USR1 USR2 CHLD PIPE XFSZ CONT URG WINCH; do kill -"$s" "$M"; done
+	rm "$FAULT_FILE.slow"
+	wait_for started
+	ADDRESS=$(< "$D/addresses") PORT=${ADDRESS##*:}
+	BASE_FDS=$(master_fds)
+	touch "$FAULT_FILE.slow"
+	kill -HUP "$M"
+	wait_for slots_are starting 1
+	dispositions_hold
+	for s in $HARMLESS; do kill -"$s" "$M"; done
+	[[ $(ask x) == hello* ]]
+	rm "$FAULT_FILE.slow"
+	wait_for logged 'reloaded generation=3'
+	[[ $(ask x) == hello* ]]
+	stop
 }
 
 @test "F14 a flood of SIGCHLD hides no death and costs no client" {

@@ -405,16 +405,12 @@ start_status() {
 
 # on_check SIGNAL: the child that reads the next configuration gets it.
 on_check() {
-	strace -f -qq -o "$D/trace" -P "$D/conf" -e trace=openat,open \
-	    -e "inject=openat,open:signal=$1" -p "$M" 3>&- 8>&- &
-	STRACE=$!
-	wait_for eval '[ "$(shown_tracer)" != 0 ]'
+	traced -f -P "$D/conf" -e trace=openat,open \
+	    -e "inject=openat,open:signal=$1"
 	kill -HUP "$M"
 	wait_for grep -q -e "--- SIG$1\|stopped by SIG$1\|killed by SIG$1" "$D/trace"
-	kill "$STRACE"
-	wait "$STRACE" || true
+	untraced
 }
-shown_tracer() { awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status"; }
 
 # The master's children but workers and logger: the check.
 check_child() { ps -o pid=,args= --ppid "$M" |

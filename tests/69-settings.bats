@@ -20,6 +20,20 @@ run|echo|x
 run|discard|
 exec|/bin/echo hello|hello
 exec|/bin/cat|x
+module|$TOOLS/module-greet.so|Welcome
+module|$TOOLS/module-hostile.so|pid
+resident|/bin/sleep 61|/bin/sleep 61
+resident|/bin/sleep 62|/bin/sleep 62
+ready-time|900ms|slow
+ready-time|20ms|quick
+max-age|300ms|yes
+max-age|0|no
+max-memory|1m|yes
+max-memory|1g|no
+max-memory-hard|1m|yes
+max-memory-hard|1g|no
+stop-signal|SIGUSR1|USR1
+stop-signal|SIGTERM|TERM
 env|FAULT=one two|FAULT=one two
 env|FAULT=three|FAULT=three
 backlog|100|100
@@ -78,9 +92,9 @@ dumpable|yes
 log|syslog
 '
 ROOT_ONLY='user group chroot new-privileges'
-# Not there yet, in spite of their rows; and seen in 68-generations and in
-# 68-supervisors.
-ELSEWHERE='resident module workers-surge on-crash-loop'
+# Seen in 68-generations, 68-supervisors, and 41-limits.
+ELSEWHERE='workers-surge on-crash-loop per-source per-source-prefix per-source-rate'
+ELSEWHERE+=' per-source-for rate min-rate when-full refuse'
 
 rows() { "$TOOLS/unit-tables" settings | awk -F '\t' -v r="$1" '$6 == r { print $1 }'; }
 values_of() { awk -F '|' -v n="$1" '$1 == n' <<<"$VALUES"; }
@@ -99,11 +113,22 @@ with() {
 	service) base; printf '%s\n' "service $2" 'listen 127.0.0.1:0' \
 	    'run greet' 'workers-max 2' ;;
 	listen) base; echo "$1 ${2/\$D/$D}" ;;
-	run|exec) base | sed "s|^run .*|$1 $2|" ;;
+	run|exec|module) base | sed "s|^run .*|$1 ${2/\$TOOLS/$TOOLS}|" ;;
+	resident) programs "$2" ;;
+	ready-time) programs /bin/sleep 60 | sed "s/^ready-time.*/$1 $2/" ;;
+	stop-signal) programs "sh -c \"trap 'echo USR1; exit' USR1; trap 'echo TERM; exit' TERM; while sleep 0.05; do :; done\""
+	    echo "$1 $2" ;;
+	max-age|max-memory*) programs /bin/sleep 60; echo "$1 $2" ;;
 	env) base | sed "s|^run .*|exec /usr/bin/env|"; echo "env \"$2\"" ;;
 	workers-spare|workers-max) base | sed "s|^$1 .*|$1 $2|" ;;
 	*) base; echo "$1 $2" ;;
 	esac
+}
+
+# The same with programs that accept, or could.
+programs() {
+	base | sed "s|^run .*|resident $*|; /^workers-spare/d"
+	echo 'ready-time 50ms'
 }
 
 worker() { ps -o pid=,args= --ppid "$M" | awk '/: greet .* slot [0-9]+: /{print $1; exit}'; }
@@ -124,12 +149,38 @@ effect_service() { status | awk '/^SERVICE/ { on = 1; next } /^$/ { on = 0 } on 
 effect_listen() { listeners | wc -l; }
 effect_run() { ask x; }
 effect_exec() { ask x; }
+effect_module() { ask x | grep -oE 'Welcome|pid'; }
+program() { status workers | awk '/PROGRAM/ { getline; print $2 }'; }
+effect_resident() { ps -o args= -p "$(program)"; }
+effect_ready_time() {
+	local from=$EPOCHREALTIME old
+	old=$(program)
+	kill -KILL "$old"
+	wait_for eval "[ \"\$(program)\" -ne $old ]"
+	wait_for slots_are ready 1
+	if [ "$(since "$from")" -gt 800000 ]; then echo slow; else echo quick; fi
+}
+effect_max_age() { more_logged 'renewing .*max-age' sleep 0.3; }
+effect_max_memory() { more_logged 'renewing .*max-memory' sleep 0.3; }
+effect_max_memory_hard() { more_logged 'killing .*max-memory-hard' sleep 0.3; }
+effect_stop_signal() {
+	more_logged 'program says' kill -TERM "$(worker)" > "$D/more"
+	grep 'program says' "$LOG" | tail -n 1 | sed 's/.* text="//; s/"$//'
+}
 effect_env() { ask x | grep FAULT; }
 effect_backlog() { ss -Hltn "sport = :$PORT" | awk -v a="$ADDRESS" '$4 == a { print $3 }'; }
 effect_workers_min() { worker_count; }
 effect_workers_spare() { worker_count; }
 effect_workers_max() { status | awk '$1 == "greet" { print $8; exit }'; }
-effect_workers_idle_time() { hold 3; release; sleep 0.5; worker_count; }
+effect_workers_idle_time() {
+	hold 3
+	release
+	for _ in {1..20}; do
+		[ "$(worker_count)" -gt 1 ] || break
+		sleep 0.1
+	done
+	worker_count
+}
 effect_max_connections_per_worker() {
 	local w
 	w=$(worker)

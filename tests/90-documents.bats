@@ -166,10 +166,10 @@ settings_of_page() {
 
 @test "the sample file means the same when what it comments out is put in" {
 	"$PREFORKD" -nn -f "$SAMPLE" > "$D/as-is"
-	sed -E '/^#(status-file|pidfile|include|user|group|chroot|rlimit-[a-z]+) /d; s/^#([a-z-]+ [a-z0-9-]+( [0-9]+)?)$/\1/' \
+	sed -E '/^#(status-file|pidfile|include|user|group|chroot|rlimit-[a-z]+|max-memory[a-z-]*) /d; s/^#([a-z-]+ [a-zA-Z0-9-]+( [0-9]+)?)$/\1/' \
 	    "$SAMPLE" > "$D/preforkd.conf"
 	# as many as have a default, and workers-surge
-	[ "$(grep -cE '^[a-z-]+ [a-z0-9-]+( [0-9]+)?$' "$D/preforkd.conf")" -eq \
+	[ "$(grep -cE '^[a-z-]+ [a-zA-Z0-9-]+( [0-9]+)?$' "$D/preforkd.conf")" -eq \
 	    "$(($(table settings | cut -f 5 | grep -cv '^-$') + 2))" ]
 	"$PREFORKD" -nn -f "$D/preforkd.conf" | diff "$D/as-is" -
 }
@@ -411,7 +411,7 @@ examples() {
 	/^\.Bd/ { file = dir "/conf" ++n; next }
 	/^\.Ed/ { file = "" }
 	file { print > file }'
-	for i in 1 2 3; do
+	for i in 1 2 3 4; do
 		"$PREFORKD" -n -f "$D/conf$i"
 		sed -E 's/:[0-9]+$/:0/; s|unix:/run|unix:'"$D|" "$D/conf$i" \
 		    > "$D/free.conf"
@@ -420,7 +420,7 @@ examples() {
 		    "$D/conf$i" | sed "s/5/7/")" ]
 		stop
 	done
-	[ ! -e "$D/conf4" ]
+	[ ! -e "$D/conf5" ]
 }
 
 @test "the examples of preforkctl(8) work" {
