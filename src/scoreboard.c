@@ -225,7 +225,6 @@ initialise(struct scoreboard *b)
 	s->nslots = (uint32_t)b->nslots;
 	s->started = clock_now();
 	s->started_at = time(NULL);
-	arc4random_buf(s->secret, sizeof(s->secret));
 	s->updated = s->started;
 	strlcpy(s->product, PACKAGE_VERSION, sizeof(s->product));
 	scoreboard_head(b);
@@ -453,6 +452,9 @@ create_all(struct scoreboard *b, struct object *o, char *error)
 	if (map_shown(b, &o[STATUS], error) == -1)
 		return -1;
 	initialise(b);
+	/* arc4random_buf(3) would end the process for want of memory. */
+	if (getentropy(b->status->secret, sizeof(b->status->secret)) == -1)
+		return fail(error, o[STATUS].name, "getentropy");
 	return o[STATUS].name[0] != '\0' ? place_all(b, o, error) : 0;
 }
 
