@@ -415,7 +415,7 @@ one_socket() { diff <(descriptors_of "$(one_worker)") <(worker_descriptors); }
 	# HUP INT QUIT USR1 USR2 XFSZ, and handled: PIPE TERM VTALRM; 18: the C
 	# library's own two signals, which its posix_spawn(3) leaves ignored
 	grep -xE 'SigIgn:	0000000001000207' "$D/signals"
-	grep -x 'SigCgt:	0000000002005000' "$D/signals"
+	grep -x 'SigCgt:	0000000002005800' "$D/signals"
 	# the master, asleep in ppoll: only XFSZ is ignored
 	wait_for grep -x 'SigBlk:	0000000000000000' "/proc/$M/status"
 	grep -xE 'SigIgn:	0000000(00|18)1000000' "/proc/$M/status"
