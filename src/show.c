@@ -105,6 +105,9 @@ put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
 	if (s->status.reload == RELOAD_FAILED)
 		fprintf(out, "the last reload failed (%s); ",
 		    quoted(s->status.reload_why));
+	if (s->status.upgrade.outcome == RELOAD_FAILED)
+		fprintf(out, "the last upgrade failed (%s); ",
+		    quoted(s->status.upgrade.why));
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		row = &s->status.service[i];
 		t = &tally[i];
@@ -181,22 +184,33 @@ print_verdict(const struct server *server, const struct tally *tally)
 	return CTL_UNKNOWN;
 }
 
+/* `NAME: running since WHEN', or how the last one ended; why: if badly. */
 static void
-print_reload(const struct status *s)
+print_change(const char *name, bool running, int64_t when, const char *why)
 {
-	bool running = s->reloads_begun != s->reloads;
 	char at[TIME_TEXT];
 
-	time_text(s->reload_at, at);
+	time_text(when, at);
+	printf("%-12s ", name);
 	if (running)
-		printf("reload:      running since %s\n", at);
-	else if (s->reload == RELOAD_DONE)
-		printf("reload:      done %s\n", at);
-	else if (s->reload == RELOAD_FAILED)
-		printf("reload:      failed %s: %s\n", at,
-		    quoted(s->reload_why));
+		printf("running since %s\n", at);
+	else if (when == 0)
+		printf("none\n");
+	else if (why == NULL)
+		printf("done %s\n", at);
 	else
-		printf("reload:      none\n");
+		printf("failed %s: %s\n", at, quoted(why));
+}
+
+static void
+print_changes(const struct status *s)
+{
+	const struct status_upgrade *u = &s->upgrade;
+
+	print_change("reload:", s->reloads_begun != s->reloads, s->reload_at,
+	    s->reload == RELOAD_FAILED ? s->reload_why : NULL);
+	print_change("upgrade:", u->begun != u->ended, u->at,
+	    u->outcome == RELOAD_FAILED ? u->why : NULL);
 }
 
 static void
@@ -212,7 +226,7 @@ print_master(const struct snapshot *s, unsigned int unstable)
 	printf("generation:  %u\n", s->status.generation);
 	printf("pid:         %d\n", s->status.pid);
 	printf("version:     %s\n", quoted(s->status.product));
-	print_reload(&s->status);
+	print_changes(&s->status);
 	printf("clients cut: %" PRIu64 "\n", s->status.cut);
 	printf("log dropped: %" PRIu64 "\n", s->log_dropped);
 	if (unstable > 0)

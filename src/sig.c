@@ -29,7 +29,7 @@ static const struct sig_row sig_rows[] = {
 	    "reload the configuration" },
 	{ SIGUSR1, "SIGUSR1", handler_note, SIG_IGN, "reopen the log" },
 	{ SIGUSR2, "SIGUSR2", handler_note, SIG_IGN,
-	    "nothing; reserved for an upgrade in place" },
+	    "upgrade: go on as the program that is installed now" },
 	{ SIGCHLD, "SIGCHLD", handler_note, SIG_DFL,
 	    "bury and replace dead workers" },
 	{ SIGPIPE, "SIGPIPE", handler_nothing, handler_nothing, "nothing" },
@@ -99,7 +99,10 @@ sig_worker(void)
 	sig_set(SIGVTALRM, handler_nothing, 0);
 }
 
-/* The logger ends when its pipe does; it reopens its file at SIGUSR1. */
+/*
+ * The logger ends when its pipe does; it reopens its file at SIGUSR1, and
+ * leaves at SIGUSR2, for another to go on.
+ */
 void
 sig_logger(void)
 {
@@ -110,6 +113,7 @@ sig_logger(void)
 	sig_set(SIGCHLD, SIG_DFL, 0);
 	sig_set(SIGPIPE, handler_nothing, SA_RESTART);
 	sig_set(SIGUSR1, handler_note, 0);
+	sig_set(SIGUSR2, handler_note, 0);
 }
 
 const char *
