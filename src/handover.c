@@ -299,6 +299,7 @@ save_children(const struct master *m, struct state *s)
 		r->kill_at = c->kill_at;
 		r->was_ready = c->was_ready;
 		r->trial = c->trial;
+		r->blind = c->blind;
 		r->served = positive(c->served);
 		r->client = positive(c->client);
 		r->client_seen = c->client_seen;
@@ -403,6 +404,7 @@ show_blind(struct master *m, int n)
 	atomic_store(&slot->listener, (uint16_t)c->pool->listener->index);
 	atomic_store(&slot->born, c->born);
 	atomic_store(&slot->since, m->now);
+	atomic_store(&slot->client, c->client);
 	atomic_store(&slot->state, SLOT_DRAINING);
 }
 
@@ -418,8 +420,9 @@ restore_child(struct master *m, const struct state_child *r, struct pool *p)
 	*c = (struct child){ .pool = p, .epoch = (uint32_t)r->epoch,
 	    .state = (enum child_state)r->state, .born = r->born,
 	    .kill_at = r->kill_at, .was_ready = r->was_ready != 0,
-	    .trial = r->trial != 0, .served = (uint64_t)r->served,
-	    .client = (uint64_t)r->client, .client_seen = r->client_seen };
+	    .trial = r->trial != 0, .blind = r->blind != 0,
+	    .served = (uint64_t)r->served, .client = (uint64_t)r->client,
+	    .client_seen = r->client_seen };
 	/* The reason why is only for the log: nearly always this one. */
 	c->kill_why = c->state == CHILD_STARTING ? "not ready in time" :
 	    "drain-timeout passed";
@@ -559,9 +562,10 @@ restore_children(struct master *m, const struct state *s,
 		if (restore_child(m, r, made->pool[r->pool]) == -1)
 			return error_say(error, "the state has two workers in "
 			    "a slot");
-		m->child[r->slot].blind = !same;
-		if (!same)
-			show_blind(m, (int)r->slot);
+		if (same)
+			continue;
+		m->child[r->slot].blind = true;
+		show_blind(m, (int)r->slot);
 	}
 	m->nunused = 0;
 	for (n = m->board.nslots - 1; n >= 0; n--)

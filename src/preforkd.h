@@ -1207,7 +1207,7 @@ struct state_pool {
 struct state_child {
 	int64_t	 pool;		/* which record */
 	int64_t	 slot, pid, epoch, state, born, kill_at, was_ready, trial;
-	int64_t	 served, client, client_seen;
+	int64_t	 blind, served, client, client_seen;
 };
 
 struct state_next {
@@ -1263,6 +1263,19 @@ bool	 handover_same_layout(const struct state *);
  */
 int	 handover_restore(struct master *, const struct state *,
 	    char error[CONF_ERROR_MAX]);
+
+/* self.c: how this program was started, to be started again */
+
+/* First thing: arguments, environment, and the path of the program. */
+void	 self_save(int argc, char *argv[]);
+const char *self_path(void);
+void	 self_set_path(const char *);
+/*
+ * Execute what fd is, with the same arguments and environment, but with an
+ * option before the others (NULL: none) and one more variable.  Returns only
+ * when that fails, with errno.
+ */
+void	 self_exec(int fd, char *option, char *variable);
 
 /* upgrade.c: another program takes this one's place */
 

@@ -168,6 +168,7 @@ static const struct field child_fields[] = {
 	N(child, "kill-at", kill_at, ANY),
 	N(child, "was-ready", was_ready, 0, 1),
 	N(child, "trial", trial, 0, 1),
+	N(child, "blind", blind, 0, 1),
 	N(child, "served", served, ANY),
 	N(child, "client", client, ANY),
 	N(child, "client-seen", client_seen, ANY),

@@ -43,112 +43,7 @@
 /* Descriptors of the check child. */
 enum { CHECK_STATE = 3, CHECK_BINARY };
 
-/* How this program was started. */
-static struct {
-	char	**argv;		/* with room for one more */
-	char	**env;		/* likewise */
-	int	 argc, nenv;
-	char	*binary;	/* absolute */
-	int	 state;		/* descriptor, when taking over */
-} self;
-
-static char *
-copy(const char *text)
-{
-	char *p = strdup(text);
-
-	if (p == NULL)
-		fatal("strdup");
-	return p;
-}
-
-static char **
-room_for(int n)
-{
-	char **list = calloc((size_t)n + 2, sizeof(*list));
-
-	if (list == NULL)
-		fatal("calloc");
-	return list;
-}
-
-/* Sockets that were handed to this process are taken, and come by the state. */
-static bool
-is_spent(const char *variable)
-{
-	return strncmp(variable, "LISTEN_PID=", 11) == 0 ||
-	    strncmp(variable, "LISTEN_FDS=", 11) == 0 ||
-	    strncmp(variable, "LISTEN_FDNAMES=", 15) == 0;
-}
-
-static void
-save_start(int argc, char *argv[])
-{
-	int i;
-
-	self.argc = argc;
-	self.argv = room_for(argc);
-	for (i = 0; i < argc; i++)
-		self.argv[i] = copy(argv[i]);
-	for (i = 0; environ[i] != NULL; i++)
-		continue;
-	self.env = room_for(i);
-	for (i = 0; environ[i] != NULL; i++)
-		if (!is_spent(environ[i]))
-			self.env[self.nenv++] = copy(environ[i]);
-}
-
-static bool
-same_file(const char *a, const char *b)
-{
-	struct stat one, two;
-
-	return stat(a, &one) == 0 && stat(b, &two) == 0 &&
-	    one.st_dev == two.st_dev && one.st_ino == two.st_ino;
-}
-
-/* `DIRECTORY/NAME', if that is the program that runs. */
-static bool
-is_self(char path[PATH_MAX], const char *dir, size_t len, const char *name)
-{
-	return snprintf(path, PATH_MAX, "%.*s%s%s", (int)len, dir,
-	    len > 0 ? "/" : "", name) < PATH_MAX && path[0] == '/' &&
-	    same_file(path, "/proc/self/exe");
-}
-
-/* As it was called, so that a link that is changed leads to the new one. */
-static bool
-find_self(char path[PATH_MAX], const char *name)
-{
-	const char *dir = getenv("PATH");
-	char cwd[PATH_MAX];
-	size_t len;
-
-	if (name[0] == '/')
-		return is_self(path, "", 0, name);
-	if (strchr(name, '/') != NULL)
-		return getcwd(cwd, sizeof(cwd)) != NULL &&
-		    is_self(path, cwd, strlen(cwd), name);
-	for (; dir != NULL && *dir != '\0'; dir += len + (dir[len] == ':')) {
-		len = strcspn(dir, ":");
-		if (is_self(path, dir, len, name))
-			return true;
-	}
-	return false;
-}
-
-static void
-find_binary(const char *name)
-{
-	char path[PATH_MAX];
-	ssize_t n;
-
-	if (!find_self(path, name)) {
-		n = readlink("/proc/self/exe", path, sizeof(path) - 1);
-		path[n > 0 ? n : 0] = '\0';
-	}
-	self.binary = copy(path);
-}
+static int state_fd;		/* when taking over */
 
 enum upgrade_role
 upgrade_start(int argc, char *argv[])
@@ -162,12 +57,10 @@ upgrade_start(int argc, char *argv[])
 	else if (value != NULL && strncmp(value, "take=", 5) == 0 &&
 	    parse_number(value + 5, FD_FIRST_FREE, INT_MAX, &fd)) {
 		role = UPGRADE_TAKE;
-		self.state = (int)fd;
+		state_fd = (int)fd;
 	}
 	unsetenv(VARIABLE);
-	save_start(argc, argv);
-	if (role == UPGRADE_NONE)
-		find_binary(argv[0]);
+	self_save(argc, argv);
 	return role;
 }
 
@@ -216,15 +109,14 @@ load(struct state *s, int fd, char error[CONF_ERROR_MAX])
 static int
 put_state(struct master *m, const char *next, FILE *out)
 {
+	struct state s = { .list = { { NULL, 0 } } };
 	struct state_master *r;
 	struct state_next *n;
-	struct state s;
 	int rv = -1;
 
-	memset(&s, 0, sizeof(s));
 	if (handover_save(m, &s) == 0) {
 		r = s.list[STATE_MASTER].item;
-		if ((r->binary = strdup(self.binary)) != NULL)
+		if ((r->binary = strdup(self_path())) != NULL)
 			rv = 0;
 	}
 	if (rv == 0 && next != NULL) {
@@ -269,14 +161,14 @@ upgrade_prepare(struct master *m, char error[CONF_ERROR_MAX])
 	struct upgrade *u = &m->upgrade;
 	struct stat st;
 
-	u->binary = open(self.binary, O_RDONLY | O_CLOEXEC | O_NONBLOCK |
+	u->binary = open(self_path(), O_RDONLY | O_CLOEXEC | O_NONBLOCK |
 	    O_NOCTTY);
 	if (u->binary == -1 || fstat(u->binary, &st) == -1)
-		return error_say(error, "%s: %s", self.binary,
+		return error_say(error, "%s: %s", self_path(),
 		    strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return error_say(error, "%s: must be a regular file",
-		    self.binary);
+		    self_path());
 	if ((u->state = write_state(m, NULL)) == -1)
 		return error_say(error, "write of the state: %s",
 		    strerror(errno));
@@ -293,9 +185,7 @@ exec_error(void)
 void
 upgrade_run_check(const struct master *m, int fd)
 {
-	char **argv = room_for(self.argc);
-	static char check[] = VARIABLE "=check", only_check[] = "-n";
-	int i;
+	char variable[] = VARIABLE "=check", only_check[] = "-n";
 
 	log_forked();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -309,13 +199,8 @@ upgrade_run_check(const struct master *m, int fd)
 		_exit(1);
 	closefrom(CHECK_BINARY + 1);
 	/* One that knows nothing of upgrades checks its configuration. */
-	argv[0] = self.argv[0];
-	argv[1] = only_check;
-	for (i = 1; i < self.argc; i++)
-		argv[i + 1] = self.argv[i];
-	self.env[self.nenv] = check;
-	fexecve(CHECK_BINARY, argv, self.env);
-	dprintf(STDERR_FILENO, "%s: %s\n", self.binary, exec_error());
+	self_exec(CHECK_BINARY, only_check, variable);
+	dprintf(STDERR_FILENO, "%s: %s\n", self_path(), exec_error());
 	_exit(1);
 }
 
@@ -387,7 +272,7 @@ said_wrong(const struct reload *r, char error[CONF_ERROR_MAX])
 		}
 	if (WEXITSTATUS(r->wait_status) == 0 || last == NULL)
 		return error_say(error, "%s: exit %d: no preforkd that can "
-		    "take over", self.binary, WEXITSTATUS(r->wait_status));
+		    "take over", self_path(), WEXITSTATUS(r->wait_status));
 	if (strncmp(last, name, sizeof(name) - 1) == 0)
 		last += sizeof(name) - 1;
 	log_quote(line, sizeof(line), last, (size_t)(end - last));
@@ -468,12 +353,10 @@ upgrade_exec(struct master *m, char error[CONF_ERROR_MAX])
 		return;
 	}
 	snprintf(variable, sizeof(variable), VARIABLE "=take=%d", u->state);
-	self.env[self.nenv] = variable;
 	hand_over_signals();
 	if (close_on_exec(m, 0) == 0)
-		fexecve(u->binary, self.argv, self.env);
-	error_say(error, "%s: %s", self.binary, strerror(errno));
-	self.env[self.nenv] = NULL;
+		self_exec(u->binary, NULL, variable);
+	error_say(error, "%s: %s", self_path(), strerror(errno));
 	if (close_on_exec(m, FD_CLOEXEC) == -1)
 		log_error("fcntl FD_CLOEXEC");
 }
@@ -522,6 +405,17 @@ lost(const char *why)
 	fatalx("the upgrade cannot go on: %s", why);
 }
 
+/* A text of the state, for good. */
+static char *
+kept(const char *text)
+{
+	char *p = NULL;
+
+	if (text != NULL && (p = strdup(text)) == NULL)
+		lost("out of memory");
+	return p;
+}
+
 /* The same objects, or new ones in their place. */
 static void
 take_board(struct master *m, const struct state *s)
@@ -530,7 +424,7 @@ take_board(struct master *m, const struct state *s)
 	struct scoreboard *b = &m->board;
 	char error[CONF_ERROR_MAX];
 
-	b->path = r->file != NULL ? copy(r->file) : NULL;
+	b->path = kept(r->file);
 	b->nslots = (int)r->nslots;
 	b->lock = (int)r->lock;
 	b->fd[0] = (int)r->status;
@@ -549,7 +443,7 @@ take_process(struct master *m, const struct state *s)
 	const struct conf *conf = TAILQ_FIRST(&m->generations)->conf;
 
 	/* It would be the number of the descriptor. */
-	prctl(PR_SET_NAME, basename(copy(r->binary)));
+	prctl(PR_SET_NAME, basename(r->binary));
 	if (r->shielded)
 		privs_keep_shield((int)r->oom_score);
 	privs_shield(conf->dumpable);
@@ -570,7 +464,7 @@ begin(struct master *m, const struct state *s)
 	strlcpy(m->upgrade.from, r->version, sizeof(m->upgrade.from));
 	strlcpy(m->upgrade.to, PACKAGE_VERSION, sizeof(m->upgrade.to));
 	m->reload.upgrade = true;
-	m->reload.text = copy(next->text);
+	m->reload.text = kept(next->text);
 	m->reload.size = strlen(next->text);
 	reload_apply(m);
 }
@@ -584,17 +478,17 @@ upgrade_take(struct master *m, struct conf_source *source)
 
 	sig_block(NULL);
 	log_to_pipe(FD_LOG, NULL);
-	if (load(&s, self.state, error) == -1)
+	if (load(&s, state_fd, error) == -1)
 		lost(error);
-	close(self.state);
+	close(state_fd);
 	r = s.list[STATE_MASTER].item;
 	if (r->pid_file != NULL && daemon_keep_pid_file(r->pid_file,
 	    (int)r->pid_fd) == -1)
 		lost(strerror(errno));
 	if (s.list[STATE_NEXT].n == 0)
 		lost("no settings to begin with");
-	self.binary = copy(r->binary);
-	source->path = r->config != NULL ? copy(r->config) : NULL;
+	self_set_path(r->binary);
+	source->path = kept(r->config);
 	m->now = clock_now();
 	tzset();
 	take_board(m, &s);
