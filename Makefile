@@ -38,6 +38,12 @@ check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
 	$(again) all test-programs
 	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' $(srcdir)/tests/run $(TESTS)
 
+soak: ## the same with the long runs of tests/soak, about an hour
+	@$(aux)/deps check
+	$(again) all test-programs
+	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SUITE=soak TIMEOUT=3600 \
+	    $(srcdir)/tests/run $(TESTS)
+
 bench: ## run the benchmarks and print their report
 	@$(aux)/deps check
 	$(again) all test-programs
@@ -63,13 +69,13 @@ help: ## print this list
 	@echo "  DESTDIR LISTEN=$(LISTEN) JOBS=$(JOBS) TESTS='10-greet ...'"
 	@echo "  FUZZ_TIME=$(FUZZ_TIME)"
 
-.PHONY: all run check bench fuzz dist clean distclean help
+.PHONY: all run check soak bench fuzz dist clean distclean help
 .PHONY: test-programs lint install uninstall
 .DELETE_ON_ERROR:
 
 ### The rest needs config.mk
 
-unconfigured = run check bench dist clean distclean help
+unconfigured = run check soak bench dist clean distclean help
 ifneq ($(filter-out $(unconfigured),$(or $(MAKECMDGOALS),all)),)
 
 include config.mk

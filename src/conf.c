@@ -11,6 +11,7 @@
  * goes on.  Limits: CONF_*_MAX, and those of parse.c.
  */
 
+#include <ctype.h>
 #include <errno.h>
 #include <glob.h>
 #include <libgen.h>
@@ -142,6 +143,14 @@ assign_global(struct loader *ld, const struct setting *row,
 		return assign(ld, row, ld->conf, p->word[1]);
 	return setting_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
 	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
+}
+
+static int
+assign_words(struct loader *ld, const struct setting *row,
+    const char *const *word, int nwords)
+{
+	return setting_set_words(row, ld->section->service, word, nwords) ?
+	    0 : not_allowed(ld, row, word[0]);
 }
 
 /* Whether one keeps the other from being bound; port 0 is always free. */
@@ -341,7 +350,17 @@ include(struct loader *ld, const char *pattern)
 static int
 most_words(const struct setting *row)
 {
+	if (row->type == TYPE_COMMAND)
+		return PARSE_WORDS;
 	return row->type == TYPE_LISTEN ? 4 : row->type == TYPE_LOG ? 3 : 2;
+}
+
+/* Whether its value is memory, which defaults cannot hand on. */
+static bool
+is_list(const struct setting *row)
+{
+	return row->type == TYPE_LISTEN || row->type == TYPE_COMMAND ||
+	    row->type == TYPE_ENV;
 }
 
 /* Whether the line has a value, and not more than one. */
@@ -371,9 +390,11 @@ check_place(struct loader *ld, const struct setting *row)
 
 	if (row->scope == SCOPE_ANY)
 		return 0;
-	if (row->type == TYPE_LISTEN)
-		return !before ? 0 : wrong(ld, &ld->at,
-		    "listen: must come after a service line");
+	if (is_list(row) && before)
+		return wrong(ld, &ld->at, "%s: must come after a service line",
+		    row->name);
+	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV)
+		return 0;
 	if (before ? !TAILQ_EMPTY(&ld->sections) : row->scope == SCOPE_GLOBAL)
 		return wrong(ld, &ld->at, "%s: must come before the first "
 		    "service line", row->name);
@@ -400,6 +421,8 @@ apply(struct loader *ld, const struct parse *p)
 	if (row->type == TYPE_LISTEN)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
+	if (row->type == TYPE_COMMAND || row->type == TYPE_ENV)
+		return assign_words(ld, row, p->word + 1, p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
 		return assign_global(ld, row, p);
 	return assign(ld, row, ld->section->service, p->word[1]);
@@ -460,7 +483,7 @@ override(struct loader *ld, const struct parse *p)
 
 	if (row == NULL)
 		return unknown(ld, p->word[0]);
-	if (row->scope == SCOPE_ANY || row->type == TYPE_LISTEN)
+	if (row->scope == SCOPE_ANY || is_list(row))
 		return wrong(ld, &ld->at, "%s: must be in the file%s",
 		    row->name, row->type == TYPE_LISTEN ? ", or -l" : "");
 	if (check_words(ld, row, p) == -1)
@@ -531,16 +554,50 @@ load_listens(struct loader *ld, char *const *text)
 	return 0;
 }
 
-/* `preforkd greet': a service of that name that runs what it is called. */
+/* Whether a dump could say it: the master of a reload parses nothing else. */
 static int
-load_service(struct loader *ld, const char *name)
+check_arguments(struct loader *ld, char *const *word)
 {
-	if (name == NULL)
+	size_t i, room = PARSE_LINE - 16;
+	int n;
+
+	for (n = 0; word[n] != NULL; n++) {
+		for (i = 0; word[n][i] != '\0'; i++)
+			if (iscntrl((unsigned char)word[n][i]))
+				return wrong(ld, &ld->at, "argument %d: must "
+				    "be without control characters", n);
+		if (n == PARSE_WORDS - 1 || i * 2 + 3 > room)
+			return wrong(ld, &ld->at, "arguments: must be at most "
+			    "%d, of some %d bytes in all", PARSE_WORDS - 2,
+			    PARSE_LINE / 2);
+		room -= i * 2 + 3;
+	}
+	return 0;
+}
+
+/*
+ * `preforkd greet': a service of that name that runs what it is called, or
+ * execs the program of the command line.
+ */
+static int
+load_service(struct loader *ld, const struct conf_source *source)
+{
+	const char *const *word = (const char *const *)source->program;
+	int n = 0;
+
+	if (source->service == NULL)
 		return 0;
 	ld->at = (struct where){ "command line", 0 };
-	if (open_section(ld, name) == -1)
+	if (open_section(ld, source->service) == -1)
 		return -1;
-	return assign(ld, setting_find("run"), ld->section->service, name);
+	if (word == NULL)
+		return assign(ld, setting_find("run"), ld->section->service,
+		    source->service);
+	if (check_arguments(ld, source->program) == -1)
+		return -1;
+	while (word[n] != NULL)
+		n++;
+	return assign_words(ld, setting_find("exec"), word, n);
 }
 
 /* Where a section has its value of a setting from. */
@@ -557,6 +614,46 @@ origin(const struct loader *ld, const struct section *section,
 	return &section->at;
 }
 
+const char *
+conf_kind_name(enum conf_kind kind)
+{
+	static const char *const names[CONF_KINDS] = { "run", "exec",
+	    "resident", "module" };
+
+	return names[kind];
+}
+
+/* One of run, exec, resident and module; one in the section beats a default. */
+static int
+settle_kind(struct loader *ld, struct section *section)
+{
+	struct conf_service *service = section->service;
+	int i, n = 0;
+
+	if (service->run != NULL && section->seen[setting_find("run") -
+	    settings].file != NULL) {
+		service->kind = CONF_RUN;
+		n++;
+	}
+	for (i = 0; i < CONF_KINDS; i++) {
+		if (service->command[i] != NULL) {
+			service->kind = (enum conf_kind)i;
+			n++;
+		}
+	}
+	if (n > 1)
+		return wrong(ld, &section->at, "service %s: must have one of "
+		    "run, exec, resident and module, not %d of them",
+		    service->name, n);
+	if (n == 0 && service->run == NULL)
+		return wrong(ld, &section->at, "service %s: nothing to serve: "
+		    "must have a run, exec, resident or module line",
+		    service->name);
+	if (service->kind != CONF_RUN)
+		service->run = NULL;
+	return 0;
+}
+
 static int
 check_service(struct loader *ld, const struct section *section)
 {
@@ -569,9 +666,6 @@ check_service(struct loader *ld, const struct section *section)
 	if (sockets == 0)
 		return wrong(ld, &section->at, "service %s: no address: must "
 		    "have a listen line, or -l", service->name);
-	if (service->run == NULL)
-		return wrong(ld, &section->at, "service %s: nothing to serve: "
-		    "must have a run line", service->name);
 	if (service->workers_min > service->workers_max)
 		return wrong(ld, origin(ld, section, "workers-min"),
 		    "service %s: workers-min %d: must be at most workers-max, "
@@ -637,7 +731,8 @@ check(struct loader *ld)
 		return wrong(ld, &ld->file, "no service: must have a service "
 		    "line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
-		if (check_service(ld, section) == -1 ||
+		if (settle_kind(ld, section) == -1 ||
+		    check_service(ld, section) == -1 ||
 		    settle_user(ld, section) == -1)
 			return -1;
 		slots += section->service->workers_max;
@@ -648,6 +743,21 @@ check(struct loader *ld)
 			    "services so far make %lld: must be at most %d",
 			    section->service->name, slots, CONF_SLOTS_MAX);
 	}
+	return 0;
+}
+
+/* Not what a dump says again: its programs have been found. */
+static int
+check_programs(struct loader *ld)
+{
+	const struct section *section;
+	char why[CONF_ERROR_MAX];
+
+	TAILQ_FOREACH(section, &ld->sections, entry)
+		if (trial(section->service, why) == -1)
+			return wrong(ld, origin(ld, section, conf_kind_name(
+			    section->service->kind)), "service %s: %s",
+			    section->service->name, why);
 	return 0;
 }
 
@@ -715,11 +825,13 @@ conf_load(const struct conf_source *source, char error[CONF_ERROR_MAX])
 
 	if (start(&ld, source->foreground, error) == -1 ||
 	    (source->path != NULL && load_file(&ld, source->path) == -1) ||
-	    load_service(&ld, source->service) == -1 ||
+	    load_service(&ld, source) == -1 ||
 	    load_listens(&ld, source->listens) == -1 ||
 	    load_overrides(&ld, source->overrides) == -1)
 		return finish(&ld, -1);
-	return finish(&ld, check(&ld));
+	if (check(&ld) == -1)
+		return finish(&ld, -1);
+	return finish(&ld, check_programs(&ld));
 }
 
 struct conf *
@@ -737,6 +849,19 @@ conf_load_text(const char *name, const char *text, size_t size,
 	return finish(&ld, check(&ld));
 }
 
+static void
+free_service(struct conf_service *service)
+{
+	int i;
+
+	for (i = 0; i < CONF_KINDS; i++)
+		setting_free_words(service->command[i]);
+	setting_free_words(service->env);
+	free_listens(service);
+	free(service->name);
+	free(service);
+}
+
 void
 conf_free(struct conf *conf)
 {
@@ -746,9 +871,7 @@ conf_free(struct conf *conf)
 		return;
 	while ((service = TAILQ_FIRST(&conf->services)) != NULL) {
 		TAILQ_REMOVE(&conf->services, service, entry);
-		free_listens(service);
-		free(service->name);
-		free(service);
+		free_service(service);
 	}
 	free(conf->status_file);
 	free(conf->pidfile);
@@ -762,6 +885,7 @@ put_service(FILE *out, const struct conf_service *service)
 	struct conf_service resolved = *service;
 	const struct conf_listen *line;
 	const struct setting *row;
+	char *const *variable;
 
 	resolved.workers_surge = conf_surge(service);
 	fprintf(out, "\nservice %s\n", service->name);
@@ -771,12 +895,19 @@ put_service(FILE *out, const struct conf_service *service)
 		fputc('\n', out);
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
-		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
+		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN ||
+		    row->type == TYPE_ENV)
 			continue;
 		if (!setting_is_set(row, &resolved))
 			continue;
 		fprintf(out, "\t%s ", row->name);
 		setting_put(out, row, &resolved);
+		fputc('\n', out);
+	}
+	for (variable = service->env; variable != NULL && *variable != NULL;
+	    variable++) {
+		fputs("\tenv ", out);
+		parse_put(out, *variable);
 		fputc('\n', out);
 	}
 }

@@ -439,6 +439,7 @@ logger_main(struct logger *l)
 	ssize_t n;
 
 	logger_open(l);
+	atomic_fetch_add(&l->commons->log_begun, 1);
 	while ((n = logger_read(l)) > 0) {
 		l->insize += (size_t)n;
 		l->now = monotonic();
@@ -462,17 +463,19 @@ logger_main(struct logger *l)
  */
 __attribute__((__noreturn__))
 static void
-logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
+logger_child(int readfd, const struct conf_log *conf, struct scoreboard *board)
 {
 	struct logger *l;
 
 	log_forked();
 	sig_logger();
+	if (scoreboard_confine(board) == -1)
+		fatal("logger: munmap");
 	l = calloc(1, sizeof(*l));
 	if (l == NULL)
 		fatal("logger: calloc");
 	l->sink = (struct sink){ .conf = conf, .fd = -1 };
-	l->commons = commons;
+	l->commons = board->commons;
 	privs_drop_logger(conf->kind == CONF_LOG_FILE);
 	daemon_let_go();
 	if (readfd != STDIN_FILENO &&
@@ -489,7 +492,7 @@ logger_child(int readfd, const struct conf_log *conf, struct commons *commons)
 }
 
 pid_t
-logger_start(int readfd, const struct conf_log *conf, struct commons *commons)
+logger_start(int readfd, const struct conf_log *conf, struct scoreboard *board)
 {
 	sigset_t old;
 	pid_t pid;
@@ -497,7 +500,7 @@ logger_start(int readfd, const struct conf_log *conf, struct commons *commons)
 	sig_block(&old);
 	pid = fork();
 	if (pid == 0)
-		logger_child(readfd, conf, commons);
+		logger_child(readfd, conf, board);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	return pid;
 }

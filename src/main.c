@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -45,7 +46,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: preforkd [-1dnVv] [-f file] [-l address] "
 	    "[-o \"keyword value\"]\n"
-	    "                [service]\n");
+	    "                [service | -- program [argument ...]]\n");
 	exit(EX_USAGE);
 }
 
@@ -113,6 +114,21 @@ absolute(const char *path)
 	return buf;
 }
 
+/* A service that the command line execs is called as its program is. */
+static const char *
+program_name(const char *path)
+{
+	static char name[CONF_NAME_MAX + 1];
+	const char *slash = strrchr(path, '/');
+	char *p;
+
+	strlcpy(name, slash == NULL ? path : slash + 1, sizeof(name));
+	for (p = name; *p != '\0'; p++)
+		if (!isalnum((unsigned char)*p) && strchr("._-", *p) == NULL)
+			*p = '_';
+	return name;
+}
+
 static void
 parse_options(struct options *o, int argc, char *argv[])
 {
@@ -122,15 +138,14 @@ parse_options(struct options *o, int argc, char *argv[])
 		apply_option(o, option);
 	o->source.listens = o->listens;
 	o->source.overrides = o->overrides;
-	if (optind > 1 && strcmp(argv[optind - 1], "--") == 0 &&
-	    optind < argc) {
-		log_errorx("-- %s: this version runs built-in services only",
-		    argv[optind]);
-		exit(EX_USAGE);
-	}
-	if (argc - optind > 1)
-		usage();
 	o->source.service = argv[optind];
+	if (optind > 1 && strcmp(argv[optind - 1], "--") == 0) {
+		if (optind == argc)
+			usage();
+		o->source.program = argv + optind;
+		o->source.service = program_name(argv[optind]);
+	} else if (argc - optind > 1)
+		usage();
 	if (o->source.path == NULL && o->source.service == NULL)
 		o->source.path = SYSCONFDIR "/preforkd.conf";
 	if (o->source.path != NULL && o->source.path[0] != '/')
@@ -305,7 +320,7 @@ prepare(struct master *m, struct conf *conf)
 	m->now = clock_now();
 	if (reload_generation(m, conf, error) == NULL)
 		give_up(path, error);
-	m->logger = logger_start(m->log_fd, &conf->log, m->board.commons);
+	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
 		snprintf(error, sizeof(error), "fork of the logger: %s",
 		    strerror(errno));

@@ -23,8 +23,11 @@
 
 #define LISTENER_EVERY	20	/* ms between looks at a listener that leaves */
 #define PULLED_EVERY	100	/* ... whose workers are finishing */
+#define LOGGER_BEGINS	5	/* ms between looks at one that starts */
 #define LOGGER_EVERY	1000	/* a dead logger is replaced */
 #define LOGGER_TIME	2000	/* for its last line */
+#define VAIN_PASSES	16	/* in a row, for the wake-up pipe alone */
+#define VAIN_PAUSE	10	/* ms without it then */
 #define START_FORKS	400	/* ms of delay: 4 failures end a start */
 
 /*
@@ -317,20 +320,41 @@ not_ready(struct master *m, struct generation *g, const char *why)
 }
 
 /* As many as the generation begins with have been ready once. */
+static bool
+workers_ready(const struct master *m, const struct generation *g)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == g && p->been_ready < p->first)
+			return false;
+	return true;
+}
+
+/* The first logger: there is no server without a log. */
+static bool
+logger_ready(struct master *m)
+{
+	if (m->state != MASTER_STARTING ||
+	    atomic_load(&m->board.commons->log_begun) > 0)
+		return true;
+	master_wake_at(m, m->now + LOGGER_BEGINS);
+	return false;
+}
+
 static void
 judge_readiness(struct master *m)
 {
 	struct generation *g = TAILQ_FIRST(&m->generations);
 	const struct service *s;
-	const struct pool *p;
-	bool all = true;
 
 	if (g->ready || m->state > MASTER_RUNNING)
 		return;
-	TAILQ_FOREACH(p, &m->pools, entry)
-		if (p->service->generation == g && p->been_ready < p->first)
-			all = false;
-	if (all) {
+	if (m->state == MASTER_STARTING && m->logger == 0) {
+		not_ready(m, g, "the logger died");
+		return;
+	}
+	if (workers_ready(m, g) && logger_ready(m)) {
 		ready(m, g);
 		return;
 	}
@@ -352,14 +376,14 @@ keep_logger(struct master *m)
 {
 	const struct generation *g = TAILQ_FIRST(&m->generations);
 
-	if (m->logger != 0 || g == NULL)
+	if (m->logger != 0 || g == NULL || m->failed)
 		return;
 	if (m->now < m->logger_retry_at) {
 		master_wake_at(m, m->logger_retry_at);
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	m->logger = logger_start(m->log_fd, &g->conf->log, m->board.commons);
+	m->logger = logger_start(m->log_fd, &g->conf->log, &m->board);
 	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);
@@ -380,34 +404,50 @@ empty_poke_pipe(struct master *m)
 		log_error("read of the wake-up pipe");
 }
 
+/* With the signals let in; until 0 is for ever. */
+static int
+wait_on(struct pollfd *fds, nfds_t n, int64_t until)
+{
+	struct timespec ts;
+	sigset_t none;
+	int64_t ms;
+
+	sigemptyset(&none);
+	if (until == 0)
+		return ppoll(fds, n, NULL, &none);
+	ms = until - clock_now();
+	ms = ms < 0 ? 0 : ms;
+	ts = (struct timespec){ ms / 1000, ms % 1000 * 1000000 };
+	return ppoll(fds, n, &ts, &none);
+}
+
 /*
- * A descriptor that is ready comes before a signal in ppoll(2), so a pipe that
- * a worker keeps full would make the master deaf: the second call lets in what
- * is pending.
+ * A worker that floods the wake-up pipe must not keep the master busy: when
+ * many passes in a row were for nothing, the pipe is left alone for a while.
+ * Nor must it make the master deaf: a descriptor that is ready comes before a
+ * signal in ppoll(2), so the last call lets in what is pending.
  */
 static void
 wait_for_news(struct master *m)
 {
-	const struct timespec at_once = { 0, 0 };
 	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
 	    { .fd = m->reload.fd, .events = POLLIN } };
-	struct timespec ts, *timeout = NULL;
-	int64_t ms;
-	sigset_t none;
+	int64_t began = clock_now(), until = began + VAIN_PAUSE;
+	bool vain = m->forks == m->forks_seen;
 	int n;
 
-	if (m->wake_at != 0) {
-		ms = m->wake_at - clock_now();
-		ms = ms < 0 ? 0 : ms;
-		ts.tv_sec = ms / 1000;
-		ts.tv_nsec = ms % 1000 * 1000000;
-		timeout = &ts;
-	}
-	sigemptyset(&none);
-	if ((n = ppoll(fds, 2, timeout, &none)) == -1 && errno != EINTR)
+	m->forks_seen = m->forks;
+	if (m->wake_at != 0 && m->wake_at < until)
+		until = m->wake_at;
+	if (m->vain >= VAIN_PASSES && wait_on(&fds[1], 1, until) != 0)
+		return;
+	began = clock_now();
+	if ((n = wait_on(fds, 2, m->wake_at)) == -1 && errno != EINTR)
 		log_error("ppoll");
 	if (n > 0)
-		ppoll(NULL, 0, &at_once, &none);
+		wait_on(NULL, 0, began);
+	vain = vain && fds[0].revents != 0 && clock_now() < began + VAIN_PAUSE;
+	m->vain = vain ? m->vain + 1 : 0;
 }
 
 static void

@@ -6,7 +6,7 @@
  * no setting; what it says is wrong goes to conf.c, which adds file and line.
  * It must not trust a byte: text may be anything a disk holds.
  *
- * Limits: 1 MB a file, 4096 bytes a line, 32 words a line.  Control
+ * Limits: 1 MB a file, 16384 bytes a line, 256 words a line.  Control
  * characters other than tab are refused, CR too: a file with CRLF ends would
  * else have an invisible byte at the end of every value.
  */
@@ -106,7 +106,7 @@ bad_bytes(const char *line, size_t len, bool first)
 	if (first && len >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0)
 		return "byte order mark: must be UTF-8 or ASCII without one";
 	if (len > PARSE_LINE)
-		return "line too long: must be at most 4096 bytes";
+		return "line too long: must be at most 16384 bytes";
 	for (i = 0; i < len; i++) {
 		if (line[i] == '\0')
 			return "NUL byte: must be text";
@@ -159,7 +159,7 @@ split(struct parse *p, const char **why)
 		if (*in == '\0' || *in == '#')
 			return 0;
 		if (p->nwords == PARSE_WORDS) {
-			*why = "too many words: must be at most 32";
+			*why = "too many words: must be at most 256";
 			return -1;
 		}
 		p->word[p->nwords++] = in;

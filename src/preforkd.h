@@ -83,8 +83,8 @@ const char *address_path(const struct address *);
 
 /* parse.c: configuration text as lines of words, and words as values */
 
-#define PARSE_LINE	4096	/* bytes of a line */
-#define PARSE_WORDS	32	/* of a line */
+#define PARSE_LINE	16384	/* bytes of a line */
+#define PARSE_WORDS	256	/* of a line */
 
 struct parse {
 	const char	*text, *end;	/* not read yet */
@@ -143,6 +143,17 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_BOTH
 };
 
+/* What serves the clients of a service. */
+enum conf_kind {
+	CONF_RUN,		/* code that is built in */
+	CONF_EXEC,		/* a program for each connection */
+	CONF_RESIDENT,		/* programs that accept by themselves */
+	CONF_MODULE		/* a function of a shared object */
+};
+#define CONF_KINDS	4
+/* The keyword of a kind. */
+const char *conf_kind_name(enum conf_kind);
+
 #define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
 #define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
 #define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
@@ -175,7 +186,10 @@ struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
 	char		*name;
 	TAILQ_HEAD(, conf_listen) listens;
+	enum conf_kind	 kind;
 	const struct preforkd_service *run;
+	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
+	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
 	int		 workers_min;
 	int		 workers_spare;	/* idle, per listening socket */
@@ -212,7 +226,8 @@ struct conf_source {
 	const char	*path;		/* file, or NULL for none */
 	char *const	*overrides;	/* -o "keyword value", NULL-ended */
 	char *const	*listens;	/* -l address, NULL-ended */
-	const char	*service;	/* `run' of the command line, or NULL */
+	const char	*service;	/* of the command line, or NULL: ... */
+	char *const	*program;	/* ... what it execs; NULL: it is run */
 	bool		 foreground;	/* -d: another default for the log */
 };
 
@@ -262,6 +277,8 @@ enum setting_type {
 	TYPE_LIMIT,		/* int64_t, bytes or a count; -1: not set */
 	TYPE_LOG,		/* struct conf_log, of one or two words */
 	TYPE_RUN,		/* a built-in service */
+	TYPE_COMMAND,		/* char **, words */
+	TYPE_ENV,		/* char **, a NAME=VALUE a line */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
 	TYPE_INCLUDE
@@ -285,7 +302,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	33
+#define SETTINGS	37
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -304,6 +321,13 @@ const char *setting_default_user(struct conf_user *);
  * when text is not allowed there; listen, service and include never are.
  */
 bool	 setting_set(const struct setting *, void *base, const char *text);
+/*
+ * The same for words after a keyword: those of a TYPE_COMMAND, or one more of
+ * a TYPE_ENV.
+ */
+bool	 setting_set_words(const struct setting *, void *base,
+	    const char *const *word, int nwords);
+void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 bool	 setting_is_set(const struct setting *, const void *base);
@@ -401,6 +425,60 @@ int	 daemon_keep_pid_file(const char *path, int fd);
 int	 daemon_write_pid(void);
 void	 daemon_remove_pid(void);
 
+/* program.c: a program to run: its file, its environment, its start */
+
+#define PROGRAM_PATH	"/usr/local/sbin:/usr/local/bin:" \
+			    "/usr/sbin:/usr/bin:/sbin:/bin"
+#define PROGRAM_VARIABLES	256
+#define PROGRAM_TEXT		32768	/* bytes of all variables */
+
+struct program_env {
+	int		 n;
+	char		*variable[PROGRAM_VARIABLES + 1];
+	size_t		 used;
+	char		 text[PROGRAM_TEXT];
+};
+
+/* What a program starts with; its descriptors are not inherited otherwise. */
+struct program {
+	const char	*path;		/* of the file */
+	char *const	*argv;
+	char *const	*env;
+	int		 fd[4];		/* as 0 to 3; fd[3] is -1: nothing */
+};
+
+/*
+ * The file of a program: an absolute path, or a name that is looked for in
+ * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
+ */
+const char *program_find(const char *name, char path[PATH_MAX]);
+/* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
+void	 program_env_start(struct program_env *, const struct conf_service *);
+/* Add or replace a variable; false when there is no room. */
+__attribute__((__format__(printf, 3, 4)))
+bool	 program_env_put(struct program_env *, const char *name,
+	    const char *fmt, ...);
+/*
+ * Start it in a session of its own, with signals as at login; it is killed
+ * when this process ends.  All signals are blocked meanwhile.  Returns its
+ * pid, or -1 with errno, of execve(2) too.
+ */
+pid_t	 program_start(const struct program *);
+
+/* trial.c: whether a service could serve, tried by a child */
+
+/*
+ * Whether the program or the module of a service is there for whom it is to
+ * run as.  Waits for at most 10 s.  Returns 0, or -1 with a line in error.
+ */
+int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
+
+/* exec.c: a program for each connection */
+
+/* In a worker, before its first client; 0, or -1 after having said why. */
+int	 exec_start(const struct conf_service *);
+void	 exec_serve(struct conn *);
+
 /* privs.c: the one way down */
 
 /* In the master: not to be chosen when memory runs out, not to be dumped. */
@@ -434,6 +512,11 @@ void	 sig_reset(void);
 /* Block everything; the master waits with *waiting, which blocks nothing. */
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
+/*
+ * For a program, in the child of vfork(2): every disposition that a worker has
+ * changed is the default again, and nothing is blocked.
+ */
+void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
 /*
@@ -525,6 +608,7 @@ struct commons {
 	_Atomic unsigned long long log_dropped;	/* lines, all processes */
 	_Atomic uint32_t log_reopened;	/* SIGUSR1 done by the logger, or ... */
 	_Atomic uint32_t log_reopen_failed;	/* ... it keeps the old file */
+	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct slot	 slot[];
 };
@@ -655,7 +739,7 @@ void	 scoreboard_discard(const char *path);
  */
 int	 scoreboard_keep(struct scoreboard *b, char error[CONF_ERROR_MAX]);
 int	 scoreboard_renew(struct scoreboard *b, char error[CONF_ERROR_MAX]);
-/* In a new worker: give up the writable view of status; 0, or -1 and errno. */
+/* In a child: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
 void	 scoreboard_head(struct scoreboard *);
@@ -795,6 +879,8 @@ struct worker {
 	struct scoreboard *board;
 	const struct conf_service *conf;
 	const struct listener *listener;
+	int		 log_fd;	/* its service's ... */
+	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	uint32_t	 generation;
@@ -915,9 +1001,11 @@ size_t	 sink_write(struct sink *, char *lines, size_t size);
 
 /*
  * Fork the logger, which reads records from the pipe and writes lines until
- * all write ends are closed.  Returns its pid or -1.
+ * all write ends are closed.  Returns its pid or -1.  When it is able to, it
+ * counts in log_begun of the commons.
  */
-pid_t	 logger_start(int readfd, const struct conf_log *, struct commons *);
+pid_t	 logger_start(int readfd, const struct conf_log *,
+	    struct scoreboard *);
 /* The log pipe: as large as allowed, both ends close-on-exec. */
 int	 logger_pipe(int fds[2]);
 
@@ -954,6 +1042,8 @@ struct service {
 	struct generation *generation;
 	const struct conf_service *conf;
 	int		 index;		/* row in the scoreboard */
+	int		 log_fd;	/* for its workers: FD_LOG ... */
+	int		 poke_fd;	/* ... and FD_POKE */
 	int		 npools;
 	int		 early_deaths;	/* in a row */
 	int64_t		 delay;		/* of the throttle; 0: none */
@@ -1039,6 +1129,8 @@ struct master {
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
+	uint64_t	 forks_seen;	/* before this pass, and ... */
+	int		 vain;		/* ... passes in a row without any */
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
@@ -1099,6 +1191,15 @@ void	 status_publish(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
+/*
+ * The log pipe and the wake-up pipe for the workers of a service, as open file
+ * descriptions of their own: O_NONBLOCK belongs to that, and what a worker
+ * does to it must not make the master wait, or another service.  Where /proc
+ * is missing, or closed to us, they are the master's.  Returns 0, or -1 with
+ * errno and none open.
+ */
+int	 spawn_open_pipes(struct service *);
+void	 spawn_close_pipes(struct service *);
 /* Start one worker; 0, or -1 when there is no slot or fork(2) failed. */
 int	 spawn_worker(struct master *, struct pool *);
 /* Tell a worker to leave, until kill_at (0: whenever); or kill it. */

@@ -58,7 +58,7 @@ refuse(struct master *m, const char *why)
 /* In the check child: the settings, or the error, to the pipe. */
 __attribute__((__noreturn__))
 static void
-check(const struct conf_source *source, int fd)
+check(struct master *m, int fd)
 {
 	char error[CONF_ERROR_MAX];
 	struct conf *conf;
@@ -67,12 +67,14 @@ check(const struct conf_source *source, int fd)
 	log_forked();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sig_reset();
+	if (scoreboard_confine(&m->board) == -1)
+		_exit(1);
 	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
 		_exit(1);
 	closefrom(FD_FIRST_FREE + 1);
 	if ((out = fdopen(FD_FIRST_FREE, "w")) == NULL)
 		_exit(1);
-	if ((conf = conf_load(source, error)) == NULL)
+	if ((conf = conf_load(m->source, error)) == NULL)
 		fputs(error, out);
 	else
 		conf_dump(conf, out);
@@ -93,7 +95,7 @@ start_check(struct master *m)
 	if ((r->pid = fork()) == 0) {
 		if (r->upgrade)
 			upgrade_run_check(m, fds[1]);
-		check(m->source, fds[1]);
+		check(m, fds[1]);
 	}
 	close(fds[1]);
 	r->fd = fds[0];
@@ -252,6 +254,10 @@ make_service(struct master *m, struct generation *g,
 	if ((index = status_service_row(m, conf->name)) == -1 ||
 	    (s = calloc(1, sizeof(*s))) == NULL)
 		return NULL;
+	if (spawn_open_pipes(s) == -1) {
+		free(s);
+		return NULL;
+	}
 	s->conf = conf;
 	s->generation = g;
 	s->index = index;
@@ -408,6 +414,7 @@ free_generation(struct master *m, struct generation *g)
 	while ((s = TAILQ_FIRST(&g->services)) != NULL) {
 		TAILQ_REMOVE(&g->services, s, entry);
 		status_free_service_row(m, s->index);
+		spawn_close_pipes(s);
 		free(s);
 	}
 	conf_free(g->conf);

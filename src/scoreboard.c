@@ -21,8 +21,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -33,6 +35,8 @@
 #include "preforkd.h"
 
 #define LOCK_TRIES	100	/* 10 ms apart: preforkctl may look meanwhile */
+#define TEMP		".new-XXXXXX"	/* after the name, until it is placed */
+#define TEMP_TIME	10	/* seconds; no start needs a new name so long */
 
 enum { STATUS, SLOTS, COUNTER, NOBJECTS };
 
@@ -78,7 +82,7 @@ directory_prepare(const char *path, char *error)
 	struct stat st;
 
 	if (strlcpy(copy, path, sizeof(copy)) >=
-	    sizeof(copy) - sizeof(".counter.XXXXXX")) {
+	    sizeof(copy) - sizeof(".counter" TEMP)) {
 		errno = ENAMETOOLONG;
 		return fail(error, path, "open");
 	}
@@ -140,7 +144,7 @@ object_open(struct object *o)
 		return memfd_create("preforkd",
 		    MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	strlcpy(o->temp, o->name, sizeof(o->temp));
-	strlcat(o->temp, ".XXXXXX", sizeof(o->temp));
+	strlcat(o->temp, TEMP, sizeof(o->temp));
 	if ((o->fd = mkostemp(o->temp, O_CLOEXEC)) == -1)
 		o->temp[0] = '\0';
 	return o->fd;
@@ -362,6 +366,44 @@ place_all(struct scoreboard *b, struct object *o, int lock, char *error)
 	return place_beside(&o[COUNTER], error);
 }
 
+/*
+ * What a start that was killed has left: a regular file of ours, with a name
+ * that only object_open() gives, and so old that no start is still at it.
+ */
+static bool
+is_leftover(int dir, const char *entry, const struct object *o)
+{
+	const char *slash = strrchr(o->name, '/');
+	const char *base = slash != NULL ? slash + 1 : o->name;
+	size_t n = strlen(base);
+	struct stat st;
+
+	return strncmp(entry, base, n) == 0 &&
+	    fnmatch(".new-??????", entry + n, 0) == 0 &&
+	    fstatat(dir, entry, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+	    st.st_nlink == 1 && st.st_mtime + TEMP_TIME < time(NULL);
+}
+
+/* By the one who holds the lock of the status file. */
+static void
+remove_leftovers(const struct object o[NOBJECTS])
+{
+	const struct dirent *entry;
+	char copy[PATH_MAX];
+	DIR *dir;
+	int i;
+
+	strlcpy(copy, o[STATUS].name, sizeof(copy));
+	if ((dir = opendir(dirname(copy))) == NULL)
+		return;		/* they do no harm */
+	while ((entry = readdir(dir)) != NULL)
+		for (i = 0; i < NOBJECTS; i++)
+			if (is_leftover(dirfd(dir), entry->d_name, &o[i]))
+				unlinkat(dirfd(dir), entry->d_name, 0);
+	closedir(dir);
+}
+
 /* No temporary name is left. */
 static void
 object_finish(const struct object *o)
@@ -466,6 +508,8 @@ scoreboard_create(struct scoreboard *b, const char *path, int nslots,
 		return -1;
 	}
 	objects_keep(b, o);
+	if (path != NULL)
+		remove_leftovers(o);
 	return 0;
 }
 

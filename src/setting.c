@@ -27,7 +27,7 @@
 
 static const char *const type_names[] = { "number", "number", "duration",
     "word", "path", "user", "group", "path", "limit", "log", "word",
-    "address", "name", "pattern" };
+    "words", "variable", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level and of enum conf_connections. */
@@ -92,6 +92,14 @@ const struct setting settings[SETTINGS] = {
 	    NULL, "an address to serve; may be repeated" },
 	{ "run", TYPE_RUN, SERVICE(run), true, 0, 0, NULL, NULL,
 	    "the built-in service that talks to the clients" },
+	{ "exec", TYPE_COMMAND, SERVICE(command[CONF_EXEC]), true, 0, 0,
+	    NULL, NULL, "a program that is started for each client" },
+	{ "resident", TYPE_COMMAND, SERVICE(command[CONF_RESIDENT]), true,
+	    0, 0, NULL, NULL, "a program that accepts clients by itself" },
+	{ "module", TYPE_COMMAND, SERVICE(command[CONF_MODULE]), true, 0, 0,
+	    NULL, NULL, "a shared object that talks to the clients" },
+	{ "env", TYPE_ENV, SERVICE(env), true, 0, 0, NULL, NULL,
+	    "a variable of the program's environment; may be repeated" },
 	{ "backlog", TYPE_NUMBER, SERVICE(backlog), true, 1, 65535, NULL,
 	    "4096", "clients that may wait in the queue of a socket" },
 	{ "workers-min", TYPE_NUMBER, SERVICE(workers_min), true, 1,
@@ -213,12 +221,46 @@ join(FILE *out, const char *word, bool first)
 	fprintf(out, "%s%s", first ? "" : ", ", word);
 }
 
+static bool
+is_module(const struct setting *row)
+{
+	return row->offset == offsetof(struct conf_service,
+	    command[CONF_MODULE]);
+}
+
+/* What is allowed, where no row says more. */
+static const char *const ranges[] = {
+	[TYPE_GROUP] = "a group of this system, or GID",
+	[TYPE_PATH] = "an absolute path",
+	[TYPE_COMMAND] = "a program, by an absolute path or a name to be "
+	    "looked for in " PROGRAM_PATH ", and its arguments",
+	[TYPE_ENV] = "NAME=VALUE",
+	[TYPE_LOG] = "stderr, syslog [FACILITY] or file PATH: a facility of "
+	    "syslog(3), an absolute path",
+	[TYPE_LISTEN] = "ADDRESS:PORT, [IPV6]:PORT, *:PORT or unix:/PATH "
+	    "[mode=0666] [owner=USER[:GROUP]]",
+	[TYPE_INCLUDE] = "a file or a glob(7) pattern"
+};
+
+static void
+put_choices(FILE *out, const struct setting *row)
+{
+	int i;
+
+	fputs("one of ", out);
+	if (row->type == TYPE_RUN)
+		for (i = 0; builtin_services[i] != NULL; i++)
+			join(out, builtin_services[i]->name, i == 0);
+	else
+		for (i = 0; row->choices[i] != NULL; i++)
+			join(out, row->choices[i], i == 0);
+}
+
 /* What is allowed, in words. */
 static void
 put_range(FILE *out, const struct setting *row)
 {
 	char min[24], max[24];
-	int i;
 
 	switch (row->type) {
 	case TYPE_NUMBER:
@@ -232,16 +274,12 @@ put_range(FILE *out, const struct setting *row)
 		    parse_duration_text(row->max, max, sizeof(max)));
 		break;
 	case TYPE_CHOICE:
-		fputs("one of ", out);
-		for (i = 0; row->choices[i] != NULL; i++)
-			join(out, row->choices[i], i == 0);
+	case TYPE_RUN:
+		put_choices(out, row);
 		break;
 	case TYPE_USER:
 		fprintf(out, "a user of this system with at most %d groups, "
 		    "or UID:GID[,GID ...]", CONF_GROUPS_MAX);
-		break;
-	case TYPE_GROUP:
-		fputs("a group of this system, or GID", out);
 		break;
 	case TYPE_ROOT:
 		fprintf(out, "an absolute path of at most %d bytes",
@@ -251,27 +289,20 @@ put_range(FILE *out, const struct setting *row)
 		fprintf(out, "%lld or more, also with k, m or g, or unlimited",
 		    (long long)row->min);
 		break;
-	case TYPE_RUN:
-		fputs("one of ", out);
-		for (i = 0; builtin_services[i] != NULL; i++)
-			join(out, builtin_services[i]->name, i == 0);
-		break;
-	case TYPE_PATH:
-		fputs("an absolute path", out);
-		break;
-	case TYPE_LOG:
-		fputs("stderr, syslog [FACILITY] or file PATH: a facility of "
-		    "syslog(3), an absolute path", out);
-		break;
-	case TYPE_LISTEN:
-		fputs("ADDRESS:PORT, [IPV6]:PORT, *:PORT or unix:/PATH "
-		    "[mode=0666] [owner=USER[:GROUP]]", out);
-		break;
 	case TYPE_SERVICE:
 		fprintf(out, "1 to %d of A-Z a-z 0-9 . _ -", CONF_NAME_MAX);
 		break;
+	case TYPE_COMMAND:
+		fputs(is_module(row) ? "an absolute path, and arguments" :
+		    ranges[row->type], out);
+		break;
+	case TYPE_GROUP:
+	case TYPE_PATH:
+	case TYPE_ENV:
+	case TYPE_LOG:
+	case TYPE_LISTEN:
 	case TYPE_INCLUDE:
-		fputs("a file or a glob(7) pattern", out);
+		fputs(ranges[row->type], out);
 		break;
 	}
 }
@@ -463,6 +494,58 @@ setting_set_log(struct conf_log *log, const char *const *word, int nwords)
 	return strcmp(word[0], "stderr") == 0 && more == NULL;
 }
 
+void
+setting_free_words(char **words)
+{
+	char **p;
+
+	for (p = words; p != NULL && *p != NULL; p++)
+		free(*p);
+	free(words);
+}
+
+/* Append to a list, which ends with NULL. */
+static bool
+add_word(char ***list, const char *word)
+{
+	char **more;
+	size_t n = 0;
+
+	while (*list != NULL && (*list)[n] != NULL)
+		n++;
+	if ((more = reallocarray(*list, n + 2, sizeof(*more))) == NULL)
+		return false;
+	*list = more;
+	more[n + 1] = NULL;
+	return (more[n] = strdup(word)) != NULL;
+}
+
+/* A module has no path to be looked for in. */
+static bool
+good_command(const struct setting *row, const char *word)
+{
+	return word[0] == '/' || (word[0] != '\0' &&
+	    strchr(word, '/') == NULL && !is_module(row));
+}
+
+bool
+setting_set_words(const struct setting *row, void *base,
+    const char *const *word, int nwords)
+{
+	char ***field = (char ***)((char *)base + row->offset);
+	int i;
+
+	if (row->type == TYPE_ENV)
+		return word[0][0] != '=' && strchr(word[0], '=') != NULL &&
+		    add_word(field, word[0]);
+	if (!good_command(row, word[0]))
+		return false;
+	for (i = 0; i < nwords; i++)
+		if (!add_word(field, word[i]))
+			return false;
+	return true;
+}
+
 bool
 setting_set(const struct setting *row, void *base, const char *text)
 {
@@ -498,6 +581,9 @@ setting_set(const struct setting *row, void *base, const char *text)
 		return setting_set_log(field, &text, 1);
 	case TYPE_RUN:
 		return set_run(field, text);
+	case TYPE_COMMAND:
+	case TYPE_ENV:
+		return setting_set_words(row, base, &text, 1);
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
@@ -593,6 +679,10 @@ setting_is_set(const struct setting *row, const void *base)
 
 	if (row->type == TYPE_PATH)
 		return *(char *const *)field != NULL;
+	if (row->type == TYPE_COMMAND || row->type == TYPE_ENV)
+		return *(char **const *)field != NULL;
+	if (row->type == TYPE_RUN)
+		return *(const struct preforkd_service *const *)field != NULL;
 	if (row->type == TYPE_USER)
 		return ((const struct conf_user *)field)->set;
 	if (row->type == TYPE_GROUP || row->type == TYPE_LIMIT)
@@ -644,6 +734,16 @@ put_log(FILE *out, const struct conf_log *log)
 	}
 }
 
+static void
+put_words(FILE *out, char *const *word)
+{
+	for (; *word != NULL; word++) {
+		parse_put(out, *word);
+		if (word[1] != NULL)
+			fputc(' ', out);
+	}
+}
+
 void
 setting_put(FILE *out, const struct setting *row, const void *base)
 {
@@ -689,6 +789,10 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		run = *(const struct preforkd_service *const *)field;
 		fputs(run->name, out);
 		break;
+	case TYPE_COMMAND:
+		put_words(out, *(char **const *)field);
+		break;
+	case TYPE_ENV:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:

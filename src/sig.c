@@ -99,6 +99,17 @@ sig_worker(void)
 	sig_set(SIGVTALRM, handler_nothing, 0);
 }
 
+void
+sig_reset_exec(void)
+{
+	size_t i;
+
+	for (i = 0; i < SIG_ROWS; i++)
+		sig_set(sig_rows[i].number, SIG_DFL, 0);
+	sig_set(SIGVTALRM, SIG_DFL, 0);
+	sig_unblock_all();
+}
+
 /*
  * The logger ends when its pipe does; it reopens its file at SIGUSR1, and
  * leaves at SIGUSR2, for another to go on.

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -101,6 +102,39 @@ born(struct master *m, int slot, pid_t pid)
 	    service->generation->number);
 }
 
+static int
+reopen(int fd, int *own)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	*own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+	if (*own == -1 && errno != EMFILE && errno != ENFILE &&
+	    errno != ENOMEM)
+		*own = fcntl(fd, F_DUPFD_CLOEXEC, FD_FIRST_FREE);
+	return *own == -1 ? -1 : 0;
+}
+
+int
+spawn_open_pipes(struct service *service)
+{
+	service->log_fd = service->poke_fd = -1;
+	if (reopen(FD_LOG, &service->log_fd) == 0 &&
+	    reopen(FD_POKE, &service->poke_fd) == 0)
+		return 0;
+	spawn_close_pipes(service);
+	return -1;
+}
+
+void
+spawn_close_pipes(struct service *service)
+{
+	if (service->log_fd != -1)
+		close(service->log_fd);
+	if (service->poke_fd != -1)
+		close(service->poke_fd);
+}
+
 int
 spawn_worker(struct master *m, struct pool *p)
 {
@@ -118,6 +152,7 @@ spawn_worker(struct master *m, struct pool *p)
 	prepare_slot(m, slot);
 	w = (struct worker){ .board = &m->board, .conf = p->service->conf,
 	    .listener = p->listener, .number = slot,
+	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,

@@ -40,8 +40,8 @@
 #define SAID_BEGIN	"# preforkd that reads the state: "
 #define SAID_END	"# end of what it would serve\n"
 
-/* Descriptors of the check child. */
-enum { CHECK_STATE = 3, CHECK_BINARY };
+/* Descriptors of the check child; those below are /dev/null. */
+enum { CHECK_STATE = FD_FIRST_FREE, CHECK_BINARY, CHECK_LAST };
 
 static int state_fd;		/* when taking over */
 
@@ -182,6 +182,27 @@ exec_error(void)
 	    "loader must be there" : strerror(errno);
 }
 
+/* Copies first, out of the way of the numbers. */
+static int
+take_check_descriptors(const struct upgrade *u, int fd)
+{
+	const int say = fcntl(fd, F_DUPFD_CLOEXEC, CHECK_LAST);
+	const int state = fcntl(u->state, F_DUPFD_CLOEXEC, CHECK_LAST);
+	const int binary = fcntl(u->binary, F_DUPFD_CLOEXEC, CHECK_LAST);
+	int i;
+
+	for (i = 0; i < FD_FIRST_FREE; i++)
+		if (i != FD_NULL && dup2(FD_NULL, i) == -1)
+			return -1;
+	if (fcntl(FD_NULL, F_SETFD, 0) == -1 ||
+	    dup2(say, STDOUT_FILENO) == -1 || dup2(say, STDERR_FILENO) == -1 ||
+	    dup2(state, CHECK_STATE) == -1 ||
+	    dup3(binary, CHECK_BINARY, O_CLOEXEC) == -1)
+		return -1;
+	closefrom(CHECK_LAST);
+	return 0;
+}
+
 void
 upgrade_run_check(const struct master *m, int fd)
 {
@@ -192,12 +213,8 @@ upgrade_run_check(const struct master *m, int fd)
 	if (getppid() != m->board.status->pid)
 		_exit(1);
 	sig_reset();
-	if (dup2(FD_NULL, STDIN_FILENO) == -1 ||
-	    dup2(fd, STDOUT_FILENO) == -1 || dup2(fd, STDERR_FILENO) == -1 ||
-	    dup2(m->upgrade.state, CHECK_STATE) == -1 ||
-	    dup3(m->upgrade.binary, CHECK_BINARY, O_CLOEXEC) == -1)
+	if (take_check_descriptors(&m->upgrade, fd) == -1)
 		_exit(1);
-	closefrom(CHECK_BINARY + 1);
 	/* One that knows nothing of upgrades checks its configuration. */
 	self_exec(CHECK_BINARY, only_check, variable);
 	dprintf(STDERR_FILENO, "%s: %s\n", self_path(), exec_error());

@@ -41,6 +41,7 @@ enum accepted {
 /* What the worker remembers between two clients. */
 struct life {
 	const struct worker *self;
+	void		(*serve)(struct conn *);
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
 	bool		 any_address;	/* only a client tells the local one */
@@ -237,7 +238,7 @@ serve(struct life *l, int fd, const struct address *peer)
 	become_busy(l, c);
 	title_busy(l, c->number);
 	log_connected(c, conf);
-	conf->run->serve(c);
+	l->serve(c);
 	account(l, c);
 	log_closed(c, conf);
 	/* From here on a death costs no client. */
@@ -377,14 +378,22 @@ fill_slot(struct life *l)
 	slot_end(slot);
 }
 
+static void
+take_descriptor(int from, int number)
+{
+	if (dup3(from, number, O_CLOEXEC) == -1) {
+		log_error("dup3 of the worker's descriptors");
+		_exit(WORKER_START_FAILED);
+	}
+}
+
 /* Nothing of the master's stays open but what a worker needs. */
 static void
 take_descriptors(const struct worker *w)
 {
-	if (dup3(w->listener->fd, FD_LISTENER, O_CLOEXEC) == -1) {
-		log_error("dup3 of the listener");
-		_exit(WORKER_START_FAILED);
-	}
+	take_descriptor(w->listener->fd, FD_LISTENER);
+	take_descriptor(w->log_fd, FD_LOG);
+	take_descriptor(w->poke_fd, FD_POKE);
 	closefrom(FD_FIRST_FREE);
 }
 
@@ -420,6 +429,23 @@ set_up(struct life *l, const struct worker *w)
 		_exit(WORKER_ORPHAN);
 }
 
+static int
+start_service(struct life *l, const struct conf_service *conf)
+{
+	switch (conf->kind) {
+	case CONF_RUN:
+		l->serve = conf->run->serve;
+		return conf->run->start == NULL ? 0 : conf->run->start();
+	case CONF_EXEC:
+		l->serve = exec_serve;
+		return exec_start(conf);
+	case CONF_RESIDENT:
+	case CONF_MODULE:
+		break;
+	}
+	return -1;
+}
+
 void
 worker_main(const struct worker *w)
 {
@@ -427,7 +453,7 @@ worker_main(const struct worker *w)
 
 	set_up(l, w);
 	title_idle(l);
-	if (w->conf->run->start != NULL && w->conf->run->start() == -1) {
+	if (start_service(l, w->conf) == -1) {
 		log_errorx("service %s cannot start", w->conf->name);
 		_exit(WORKER_SERVICE_FAILED);
 	}

@@ -157,7 +157,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 }
 
 @test "H02 every setting with a very long value is refused" {
-	long=$(printf '%05000d' 0) fits=${long:0:4065}
+	long=$(printf '%017000d' 0) fits=${long:0:16350}
 	while read -r name _; do
 		wrong "$name" "$name $long\n" '' 'line too long'
 		wrong "$name" "$name /x$fits\n" '' "$name"
@@ -195,7 +195,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	wrong backlog 'backlog "1\n' '' 'quote without end'
 	wrong backlog 'backlog "\\x"\n' '' 'backslash in quotes'
 	wrong backlog 'backlog \033[31m1\n' '' 'control character'
-	wrong backlog "backlog $(seq -s' ' 40)\n" '' 'too many words'
+	wrong backlog "backlog $(seq -s' ' 300)\n" '' 'too many words'
 	wrong backlog 'backlog \377\376\n' '' 'backlog'
 	clean_bytes "$D/err"
 }

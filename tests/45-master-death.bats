@@ -182,6 +182,27 @@ only_status_files() {
 	done
 }
 
+@test "B03 what a start that was killed has left is removed by a later one, and nothing else" {
+	strace -qq -o "$D/trace" -e trace=link,linkat,rename \
+	    -e inject=link,linkat,rename:signal=KILL "$PREFORKD" -d \
+	    -o "status-file $STATUS" -l 127.0.0.1:0 greet 2> "$D/killed" || true
+	[ "$(compgen -G "$STATUS*.new-??????" | wc -l)" -eq 3 ]
+	touch "$STATUS.new-linked"
+	ln "$STATUS.new-linked" "$D/theirs"
+	touch "$STATUS.new-backup1" "$STATUS.backup" "$STATUS.new-young1"
+	ln -s nowhere "$STATUS.new-symlnk"
+	mkdir "$STATUS.new-direct"
+	find "$D" -not -name '*young1' -exec touch -h -d '1 minute ago' {} +
+	start_greet
+	for left in linked backup1 young1 symlnk direct; do
+		[ -e "$STATUS.new-$left" ] || [ -L "$STATUS.new-$left" ]
+	done
+	[ -e "$STATUS.backup" ]
+	rm -r "$STATUS".new-{linked,backup1,young1,symlnk,direct} "$STATUS.backup"
+	only_status_files
+	stop
+}
+
 # race I: two starts on one status file, each with a directory of its own.
 race() {
 	local top=$D j

@@ -55,7 +55,7 @@ verdict() {
 	run alive pid-file=0 status
 	[ "$status" -eq 0 ]
 	[ "${lines[0]}" = \
-	    'preforkd OK: greet 1 of 512 busy, generation 3, up 1h' ]
+	    'preforkd OK: greet 1 of 512 busy, generation 3, up 1m' ]
 	[ "${lines[1]}" = 'state:       running' ]
 	[[ ${lines[2]} =~ ^uptime:\ +[0-9]+d\ [0-9]{2}:[0-9]{2}:[0-9]{2}$ ]]
 	[ "${lines[3]}" = 'generation:  3' ]
@@ -70,7 +70,7 @@ verdict() {
 }
 
 @test "the first line of status is a verdict, and the exit code agrees" {
-	serving='greet 1 of 512 busy, generation 3, up 1h'
+	serving='greet 1 of 512 busy, generation 3, up 1m'
 	verdict 0 "preforkd OK: $serving"
 	verdict 1 "preforkd DEGRADED: starting; $serving" state=0
 	verdict 1 "preforkd DEGRADED: draining; $serving" state=2

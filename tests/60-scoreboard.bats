@@ -191,6 +191,40 @@ signals_are_ours() {
 	ended 2
 }
 
+@test "R4 a worker that floods the wake-up pipe costs the master little processor time" {
+	start_beside command
+	ask poke > "$D/poke" 3>&- &
+	wait_for grep -q pid "$D/poke"
+	before=$(cpu "$M")
+	sleep 1
+	[ $(($(cpu "$M") - before)) -le 15 ]
+	# and no time to see a signal, or a death
+	kill -TERM "$M"
+	DEADLINE=2 wait_for logged 'stopping, clients finish'
+	ended 2
+}
+
+@test "R22 workers that make their pipes blocking, and fill them, make nobody else wait" {
+	start_beside command
+	l=$(logger_pid)
+	kill -STOP "$l"
+	for fd in 3 4; do
+		ask "block $fd" > "$D/block$fd" 3>&- &
+		wait_for grep -q pid "$D/block$fd"
+	done
+	# the master has something to say, and drops it
+	wait_for master_drops
+	"$TOOLS/storm" -n 200 -c 4 "$GREET"
+	t=$EPOCHREALTIME
+	kill -TERM "$M"
+	ended 2
+	took "$t" 2000 8000
+}
+master_drops() {
+	kill -KILL "$(status workers | awk '/ idle .* greet$/ {print $3; exit}')" || true
+	[ "$(status | awk '/^log dropped:/ { print $3 }')" -gt 0 ]
+}
+
 # wrapped COMMAND: the program, started by this line of shell.
 wrapped() {
 	printf '#!/bin/bash\n%s "%s" "$@"\n' "$1" "$PROGRAM" > "$D/wrapped"
@@ -307,8 +341,17 @@ titled() { ps -o args= --ppid "$M" | grep -E "$1"; }
 		diff <(descriptors_of "$w") <(worker_descriptors)
 	done
 	diff <(descriptors_of "$logger") <(printf '%s\n' '0 pipe' "2 $LOG")
-	[ "$(master_fds)" -le 12 ]
+	[ "$(master_fds)" -le 14 ]
 	not grep -E '^(57|999) |passwd' <(descriptors_of "$M")
+}
+
+@test "R3 neither a worker nor the logger can write the status" {
+	start_greet
+	writes "$M"
+	for p in "$(one_worker)" "$(logger_pid)"; do
+		writes "$p" .slots
+		not writes "$p"
+	done
 }
 
 @test "E11 a worker that serves has its client besides, also after others" {

@@ -518,6 +518,7 @@ check_child() { ps -o pid=,args= --ppid "$M" |
 		start_conf
 		on_check STOP
 		[ -n "$(check_child)" ]
+		not writes "$(check_child)"
 		# shellcheck disable=SC2086  # two words
 		stop $how
 		wait_for no_members

@@ -376,7 +376,7 @@ examples() {
 
 @test "the examples of preforkd(8) work" {
 	n=$(examples "$PAGE")
-	[ "$n" -eq 6 ]
+	[ "$n" -eq 7 ]
 	start_greet
 	for i in $(seq "$n"); do
 		echo "example $i: $(cat "$D/example$i")"
@@ -448,6 +448,6 @@ examples() {
 }
 
 @test "the documents name no setting of the future" {
-	run -1 grep -nE '^\.(It )?Ic (exec|resident|module|allow|deny)\>' \
+	run -1 grep -nE '^\.(It )?Ic (allow|deny)\>' \
 	    "$TOP"/man/*.[1-9]
 }

@@ -10,7 +10,7 @@
 
 bats_require_minimum_version 1.7.0
 
-TOP=$(cd "$BATS_TEST_DIRNAME/.." && pwd)
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILDDIR=${BUILDDIR:-$TOP}
 SRC=$BUILDDIR/src
 TOOLS=$BUILDDIR/tests/build
@@ -141,6 +141,13 @@ has_workers() { [ "$(worker_count)" -eq "$1" ]; }
 one_worker() { workers | head -n 1; }
 master_fds() { find "/proc/$M/fd" -mindepth 1 2>/dev/null | wc -l; }
 status() { "$PREFORKCTL" -s "$STATUS" "${1:-status}"; }
+
+# writes PID [SUFFIX]: it has a writable view of the status file, of .slots; by
+# its name or the one that it was created under.
+writes() {
+	grep -qE "rw-s.* $STATUS${2-}(\.new-[^ ]*)?( \(deleted\))?\$" \
+	    "/proc/$1/maps"
+}
 
 # state_count STATE: slots in this state.
 state_count() { status workers | awk -v s="$1" '$2 == s' | wc -l; }

@@ -6,8 +6,9 @@
  *	big	writes 1 MB, whatever the client sends
  *	slow	writes 1 MB in 100 pieces over about two seconds
  *	command	does what the client's line says: exit N, signal N, spin,
- *		hang, poke (flood the wake-up pipe), descriptors, signals, root
- *		(become that in every way there is)
+ *		hang, poke (flood the wake-up pipe), block N (make this pipe
+ *		blocking, and fill it), descriptors, signals, root (become that
+ *		in every way there is)
  */
 
 #include <errno.h>
@@ -141,6 +142,20 @@ flood_pipe(void)
 			continue;
 }
 
+/* With lines, for the log is to stay one. */
+__attribute__((__noreturn__))
+static void
+block_pipe(int fd)
+{
+	char line[256];
+	size_t n;
+
+	n = log_line(line, sizeof(line), LOG_LEVEL_WARNING, "noise");
+	for (;;)
+		if (fcntl(fd, F_SETFL, 0) == -1 || write(fd, line, n) == -1)
+			continue;
+}
+
 static void
 say_if(struct conn *c, int rv, const char *what)
 {
@@ -181,6 +196,8 @@ obey(struct conn *c, const char *line)
 		pause_for(60000);
 	if (strcmp(line, "poke") == 0)
 		flood_pipe();
+	if (strncmp(line, "block ", 6) == 0)
+		block_pipe(atoi(line + 6));
 	if (strcmp(line, "root") == 0)
 		become_root(c);
 	if (strcmp(line, "signals") == 0)

@@ -89,7 +89,7 @@ fill_status(void)
 	status->state = MASTER_RUNNING;
 	status->generation = 3;
 	status->nslots = (uint32_t)nslots;
-	status->started = now() > 3723000 ? now() - 3723000 : 1;
+	status->started = now() - 63000;	/* the machine may be young */
 	status->started_at = 1700000000;
 	status->updated = status->started + 60000;
 	status->reload = RELOAD_DONE;

@@ -7,7 +7,7 @@
  *	signal N	dies of it
  *	hang		does nothing, for ever
  *	flood		writes without an end
- *	keep FILE	copies what it is to read (descriptor 3) there
+ *	keep FILE	copies what it is to read (descriptor 7) there
  *	pretend		says that all is well, with settings that are none
  */
 
@@ -28,7 +28,7 @@ keep(const char *path)
 
 	if ((out = fopen(path, "w")) == NULL)
 		err(1, "%s", path);
-	while ((n = pread(3, buf, sizeof(buf), at)) > 0) {
+	while ((n = pread(7, buf, sizeof(buf), at)) > 0) {
 		fwrite(buf, 1, (size_t)n, out);
 		at += n;
 	}

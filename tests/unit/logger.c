@@ -43,6 +43,7 @@ static const struct conf_log standard_error = { .kind = CONF_LOG_STDERR };
 static int failures;
 static regex_t grammar;
 static struct commons *commons;
+static struct scoreboard board;
 static char *text;		/* what a logger wrote */
 static size_t textsize;
 
@@ -75,7 +76,7 @@ start(struct run *r, int out, int err)
 	must(logger_pipe(fds) == 0, "logger_pipe");
 	saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 10);
 	dup2(err, STDERR_FILENO);
-	r->pid = logger_start(fds[0], &standard_error, commons);
+	r->pid = logger_start(fds[0], &standard_error, &board);
 	must(r->pid != -1, "logger_start");
 	dup2(saved, STDERR_FILENO);
 	close(saved);
@@ -454,7 +455,7 @@ test_reopen(void)
 	snprintf(path, sizeof(path), "%s/log", dir);
 	snprintf(old, sizeof(old), "%s/old", dir);
 	must(logger_pipe(fds) == 0, "logger_pipe");
-	pid = logger_start(fds[0], &conf, commons);
+	pid = logger_start(fds[0], &conf, &board);
 	WAIT_FOR(access(path, F_OK) == 0);
 	done = commons->log_reopened;
 	failed = commons->log_reopen_failed;
@@ -573,6 +574,7 @@ main(void)
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	text = malloc(32 * 1024 * 1024 + 1);
 	must(commons != MAP_FAILED && text != NULL, "memory");
+	board.commons = commons;
 	must(regcomp(&grammar, GRAMMAR, REG_EXTENDED | REG_NOSUB) == 0,
 	    "regcomp");
 	/* Before another descriptor has its number. */
