@@ -224,7 +224,7 @@ fuzz: ## fuzz each target of tests/fuzz for FUZZ_TIME seconds
 	    mkdir -p tests/build/corpus/$$each && \
 	    tests/build/libfuzzer-$$each -max_total_time=$(FUZZ_TIME) \
 	    -max_len=16384 -timeout=10 -artifact_prefix=tests/build/$$each- \
-	    -verbosity=1 -print_final_stats=1 tests/build/corpus/$$each \
+	    -verbosity=0 -print_final_stats=1 tests/build/corpus/$$each \
 	    $(srcdir)/tests/fuzz/corpus/$$each || exit 1; done
 
 .SECONDARY:
