@@ -5,60 +5,7 @@
 load helper
 load clients
 
-OTHER=$TOOLS/preforkd-other	# of version 0.other
-LAYOUT=$TOOLS/preforkd-layout	# and with a scoreboard of another layout
-IMPOSTOR_PROGRAM=$TOOLS/impostor
-
-# installed PROGRAM: it has the place of the program that runs.
-installed() {
-	mkdir -p "$D/bin"
-	cp "$1" "$D/bin/new"
-	mv "$D/bin/new" "$D/bin/preforkd"
-	PROGRAM=$D/bin/preforkd
-}
-
-# start_installed PROGRAM ARG...
-start_installed() {
-	installed "$1"
-	shift
-	start "$@"
-}
-
-ctl() { "$PREFORKCTL" -s "$STATUS" "$@"; }
-
-# upgraded_to PROGRAM VERSION: and all is as it was.
-upgraded_to() {
-	installed "$1"
-	ctl upgrade | grep "^upgraded from .* to $2\$"
-	has_comm preforkd
-}
-has_comm() { [ "$(< "/proc/$M/comm")" = "$1" ]; }
-version_is() { status | grep -qx "version:     $1"; }
-
-# refused REASON: as the log, the status and preforkctl say; nothing changed.
-refused() {
-	local before n
-	before=$(workers)
-	n=$(count_logged 'error: upgrade failed')
-	run -1 ctl upgrade
-	echo "$output"
-	[[ $output =~ ^preforkctl:\ upgrade\ failed:\ .*$1 ]]
-	wait_for eval "[ \$(count_logged 'error: upgrade failed') -eq $((n + 1)) ]"
-	logged "error: upgrade failed, everything stays as it was: .*$1"
-	status | grep -E -- "^upgrade: +failed .*$1"
-	[ "$(workers)" = "$before" ]
-	[[ $(ask x) == Welcome* ]]
-	wait_for same_fds
-	wait_for no_zombies
-}
-
-# works_again: the next try does.
-works_again() {
-	upgraded_to "$OTHER" 0.other
-	[[ $(ask x) == Welcome* ]]
-}
-
-logger_writes() { "$PREFORKCTL" -s "$STATUS" reopen; }
+load upgrade
 
 @test "G09 five upgrades under a storm: same pid, no client lost, another version each time" {
 	start_installed "$PREFORKD" -l 127.0.0.1:0 -o 'workers-spare 4' \
@@ -66,11 +13,7 @@ logger_writes() { "$PREFORKCTL" -s "$STATUS" reopen; }
 	hold 5
 	storm_begin -t 30 -c 8 -u
 	for i in 1 2 3 4 5; do
-		if [ $((i % 2)) -eq 1 ]; then
-			upgraded_to "$OTHER" 0.other
-		else
-			upgraded_to "$PREFORKD" "$("$PREFORKD" -V | sed 's/.* //')"
-		fi
+		upgraded_in_turn $i
 		wait_for accepted_more
 	done
 	version_is 0.other
@@ -88,19 +31,6 @@ logger_writes() { "$PREFORKCTL" -s "$STATUS" reopen; }
 	numbers_without_gap
 }
 
-# Every client that came has its own line, and there is none between.
-numbers_without_gap() {
-	local n
-	status | grep '^log dropped: *0$'
-	stop
-	sed -nE 's/.* connected .*client=([0-9]+) .*/\1/p' "$LOG" | sort -n \
-	    > "$D/numbers"
-	n=$(sed -nE 's/.* stopped .*clients=([0-9]+)$/\1/p' "$LOG")
-	[ "$n" -gt 500 ]
-	seq "$n" | cmp - "$D/numbers"
-	[ "$(count_logged ' closed .*client=')" -eq "$n" ]
-}
-
 @test "G09 a scoreboard of another layout is carried over by value, and back, under a storm" {
 	start_installed "$PREFORKD" -l 127.0.0.1:0 -o 'workers-spare 4' greet
 	kill -KILL "$(one_worker)"
@@ -109,7 +39,7 @@ numbers_without_gap() {
 	storm_begin -t 30 -c 8 -u
 	for i in 1 2 3; do
 		upgraded_to "$LAYOUT" 0.layout
-		upgraded_to "$PREFORKD" "$("$PREFORKD" -V | sed 's/.* //')"
+		upgraded_to "$PREFORKD" "$VERSION"
 	done
 	wait_for accepted_more
 	storm_end
@@ -370,7 +300,7 @@ ctl_reopens() { kill -USR1 "$M"; [ -e "$LOG" ]; }
 	wait_for logged 'worker died .*how="SIGSEGV"'
 	wait_for has_workers 3
 	hold 1
-	upgraded_to "$PREFORKD" "$("$PREFORKD" -V | sed 's/.* //')"
+	upgraded_to "$PREFORKD" "$VERSION"
 	wait_for slots_are draining 1
 	old=$(status workers | awk '$2 == "draining" { print $3 }')
 	kill -KILL "$old"
@@ -423,18 +353,100 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 	[ "$(count_logged 'notice: stopped clients-cut=0')" -eq 4 ]
 }
 
-# ends_or_serves: killed at some instant of an upgrade; nothing is left of it.
 @test "a master killed at any instant of an upgrade leaves nothing" {
-	EXPECT_DEAD=yes
-	for i in {0..9}; do
-		start_installed "$PREFORKD" -l 127.0.0.1:0 \
-		    -o 'workers-spare 2' greet
-		[ $((i % 2)) -eq 0 ] && installed "$OTHER" || installed "$LAYOUT"
-		kill -USR2 "$M"
-		sleep "0.0$(printf %02d $((i * 2)))"
-		kill -KILL "$M"
-		wait "$M" || true
-		DEADLINE=4 wait_for no_members
-		STARTED=()
+	killed_in_upgrades 8 2
+}
+
+@test "each system call of an upgrade fails in turn: the old state serves on, nothing leaks, the next try works" {
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0	# none under ptrace
+	start_installed "$PREFORKD" -l 127.0.0.1:0 -o 'workers-spare 2' greet
+	BOUND=3
+	for call in openat memfd_create pipe2 clone,clone3,fork execveat; do
+		fails_in_turn '' $call
 	done
+	for call in fcntl write; do
+		BOUND=2 fails_in_turn '' $call
+	done
+	for call in dup2 dup3 execveat; do
+		BOUND=1 fails_in_turn -f $call
+	done
+}
+
+@test "a SIGHUP that comes during an upgrade is acted on by the new program" {
+	start_installed "$PREFORKD" -l 127.0.0.1:0 greet
+	installed "$OTHER"
+	for i in 1 2 3; do
+		kill -USR2 "$M"
+		kill -HUP "$M"
+		wait_for eval "[ \$(count_logged 'notice: upgraded from') -eq $i ]"
+		wait_for eval "[ \$(count_logged 'notice: reloaded gen') -eq $i ]"
+	done
+}
+
+@test "a check that is killed is a failed upgrade, and the next one works" {
+	export IMPOSTOR=$D/impostor
+	start_installed "$PREFORKD" -l 127.0.0.1:0 greet
+	impostor hang
+	kill -USR2 "$M"
+	wait_for eval '[ -n "$(check_child)" ]'
+	kill -KILL "$(check_child)"
+	wait_for logged 'upgrade failed, .*: the check died of SIGKILL'
+	wait_for same_fds
+	works_again
+}
+
+# The master's children but workers and logger.
+check_child() { ps -o pid=,args= --ppid "$M" |
+    awk '!/: .* slot [0-9]+: / && !/logger/ { print $1 }'; }
+
+@test "a stop does not wait for a check that hangs, and leaves none behind" {
+	export IMPOSTOR=$D/impostor
+	for how in 'TERM 0' 'INT 0' 'KILL 137'; do
+		start_installed "$PREFORKD" -l 127.0.0.1:0 greet
+		impostor hang
+		kill -USR2 "$M"
+		wait_for eval '[ -n "$(check_child)" ]'
+		# shellcheck disable=SC2086  # two words
+		stop $how
+		wait_for no_members
+	done
+}
+
+@test "without a status file the scoreboard is kept in memory, also when its layout changes" {
+	[ "$(id -u)" -eq 0 ] || skip 'a user has to be changed'
+	dir=$(mktemp -d)	# where another user can be
+	chmod 755 "$dir"
+	cp "$PREFORKD" "$dir/preforkd"
+	: > "$D/addresses"
+	setsid setpriv --reuid 65534 --regid 65534 --clear-groups \
+	    "$dir/preforkd" -d -1 -l 127.0.0.1:0 -o 'workers-spare 2' greet \
+	    > "$D/addresses" 2>> "$LOG" < /dev/null 3>&- &
+	M=$!
+	STARTED+=("$M")
+	wait_for started
+	PORT=$(sed 's/.*://' "$D/addresses")
+	BASE_FDS=$(master_fds)
+	for each in "$OTHER" "$LAYOUT" "$PREFORKD"; do
+		ask x
+		cp "$each" "$dir/new"
+		mv "$dir/new" "$dir/preforkd"
+		kill -USR2 "$M"
+		wait_for logged "upgraded from=.* to=$("$each" -V | sed 's/.* //') "
+	done
+	[[ $(ask x) == *"client #4 "* ]]
+	rm -r "$dir"
+}
+
+@test "programs for each client serve on through an upgrade" {
+	installed "$PREFORKD"
+	start -l 127.0.0.1:0 -- /bin/cat
+	exec 7<> "/dev/tcp/127.0.0.1/$PORT"
+	echo before >&7
+	read -r reply <&7
+	upgraded_to "$OTHER" 0.other
+	echo after >&7
+	read -r again <&7
+	exec 7>&-
+	[ "$reply $again" = 'before after' ]
+	[ "$(ask x)" = x ]
 }
