@@ -6,8 +6,8 @@
  * escaped their values), and hands them to the sink, each batch at once.
  * Lines that cannot be written are counted, and said before the next one that
  * can.  SIGUSR1 opens the file anew, between two batches.  Ends when all write
- * ends are closed, or at SIGUSR2; an idle logger makes no system call.  It must not log
- * through log.c: it would wait for itself.
+ * ends are closed, or at SIGUSR2; an idle logger makes no system call.  It must
+ * not log through log.c: it would wait for itself.
  *
  * Limit: half a line that a full disk took stays so when the file is rotated
  * before there is room.
