@@ -507,7 +507,8 @@ void	 privs_drop_logger(bool opens_files);
 
 /* sig.c: the table of signals */
 
-/* Forget every disposition and the mask the caller left us with. */
+/* Forget every disposition, and the mask, too, that the caller left us with. */
+void	 sig_default(void);
 void	 sig_reset(void);
 /* Block everything; the master waits with *waiting, which blocks nothing. */
 void	 sig_block(sigset_t *old);

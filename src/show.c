@@ -184,22 +184,27 @@ print_verdict(const struct server *server, const struct tally *tally)
 	return CTL_UNKNOWN;
 }
 
-/* `NAME: running since WHEN', or how the last one ended; why: if badly. */
+static const char *
+change_word(bool running, uint32_t outcome)
+{
+	if (running)
+		return "running since";
+	return outcome == RELOAD_DONE ? "done" :
+	    outcome == RELOAD_FAILED ? "failed" : "none";
+}
+
+/* The last reload or upgrade; why counts only when it has failed. */
 static void
-print_change(const char *name, bool running, int64_t when, const char *why)
+print_change(const char *name, const char *how, int64_t when, const char *why)
 {
 	char at[TIME_TEXT];
 
-	time_text(when, at);
-	printf("%-12s ", name);
-	if (running)
-		printf("running since %s\n", at);
-	else if (when == 0)
-		printf("none\n");
-	else if (why == NULL)
-		printf("done %s\n", at);
-	else
-		printf("failed %s: %s\n", at, quoted(why));
+	printf("%-12s %s", name, how);
+	if (strcmp(how, "none") != 0)
+		printf(" %s", time_text(when, at));
+	if (strcmp(how, "failed") == 0)
+		printf(": %s", quoted(why));
+	printf("\n");
 }
 
 static void
@@ -207,10 +212,10 @@ print_changes(const struct status *s)
 {
 	const struct status_upgrade *u = &s->upgrade;
 
-	print_change("reload:", s->reloads_begun != s->reloads, s->reload_at,
-	    s->reload == RELOAD_FAILED ? s->reload_why : NULL);
-	print_change("upgrade:", u->begun != u->ended, u->at,
-	    u->outcome == RELOAD_FAILED ? u->why : NULL);
+	print_change("reload:", change_word(s->reloads_begun != s->reloads,
+	    s->reload), s->reload_at, s->reload_why);
+	print_change("upgrade:", change_word(u->begun != u->ended,
+	    u->outcome), u->at, u->why);
 }
 
 static void

@@ -51,13 +51,19 @@ sig_set(int number, void (*handler)(int), int flags)
 }
 
 void
-sig_reset(void)
+sig_default(void)
 {
 	int i;
 
 	for (i = 1; i < NSIG; i++)
 		if (i != SIGKILL && i != SIGSTOP)
 			sig_set(i, SIG_DFL, 0);
+}
+
+void
+sig_reset(void)
+{
+	sig_default();
 	sig_unblock_all();
 }
 

@@ -494,6 +494,7 @@ upgrade_take(struct master *m, struct conf_source *source)
 	struct state s;
 
 	sig_block(NULL);
+	sig_default();
 	log_to_pipe(FD_LOG, NULL);
 	if (load(&s, state_fd, error) == -1)
 		lost(error);
