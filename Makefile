@@ -41,7 +41,7 @@ check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
 soak: ## the same with the long runs of tests/soak, about an hour
 	@$(aux)/deps check
 	$(again) all test-programs
-	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SUITE=soak TIMEOUT=3600 \
+	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SOAK=soak TIMEOUT=3600 \
 	    $(srcdir)/tests/run $(TESTS)
 
 bench: ## run the benchmarks and print their report
@@ -108,7 +108,7 @@ cppflags := -I$(srcdir)/src -D_GNU_SOURCE -DLIBBSD_OPENBSD_VIS \
     -DPACKAGE_VERSION='"$(PACKAGE_VERSION)"' \
     -DSYSCONFDIR='"$(sysconfdir)"' -DRUNSTATEDIR='"$(runstatedir)"' \
     $(HAVE) $(LIBBSD_CFLAGS) $(fortify) $(CPPFLAGS)
-cflags := -std=c11 $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
+cflags := -std=c11 -fvisibility=hidden $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
 ldflags := $(HARDEN_LDFLAGS) $(sanitize) $(CFLAGS) $(LDFLAGS)
 libs := $(LIBBSD_LIBS) $(LIBS)
 
@@ -138,6 +138,9 @@ endef
 src/%.o: $(srcdir)/src/%.c config.mk config.flags
 	$(compile) -c -o $@ $<
 
+# Theirs are the calls of preforkd-module.h, and nothing else is exported.
+src/preforkd tests/build/preforkd-faulty: ldflags += $(EXPORT_LDFLAGS)
+
 src/preforkd: src/main.o $(common)
 	$(link)
 
@@ -151,12 +154,13 @@ tools := $(addprefix tests/build/,$(call names,tools) $(call names,bench))
 units := $(addprefix tests/build/unit-,$(call names,unit))
 faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
 faulty := $(if $(faults),tests/build/preforkd-faulty)
+modules := $(patsubst %,tests/build/module-%.so,greet $(call names,modules))
 
 others := $(addprefix tests/build/preforkd-,other layout)
 fuzzers := $(filter-out replay,$(call names,fuzz))
 replays := $(addprefix tests/build/replay-,$(fuzzers))
 
-test-programs: $(tools) $(units) $(faulty) $(others) $(replays) ## build what the tests use
+test-programs: $(tools) $(units) $(faulty) $(modules) $(others) $(replays) ## build what the tests use
 
 # One file each, not linked with the program.
 tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
@@ -178,6 +182,16 @@ tests/build/fault-%.o: $(srcdir)/tests/faults/%.c config.mk config.flags
 tests/build/preforkd-faulty: src/main.o \
     $(filter-out src/service/builtin.o,$(common)) $(faults)
 	$(link)
+
+# Modules, as a user builds them; and a built-in service as one of them.
+module = @mkdir -p $(@D)$(newline)$(CC) -I$(srcdir)/src $(warnings) -O2 -g \
+    -MMD -MP -MF $@.d -shared -fPIC -o $@
+
+tests/build/module-%.so: $(srcdir)/tests/modules/%.c config.mk
+	$(module) $<
+
+tests/build/module-greet.so: $(srcdir)/src/service/greet.c config.mk
+	$(module) -Dgreet_service=preforkd_module $<
 
 # Other releases, to upgrade to: one of another version, and one that has
 # another scoreboard as well, and less patience with what it upgrades to.
@@ -237,6 +251,13 @@ lint: ## check manual pages, shell files, style, and analyse the C files
 	@$(aux)/deps check
 	@$(aux)/lint $(cppflags) -std=c11
 
+# For those who build modules: where the header is, and where to put them.
+pkgconfigdir = $(libdir)/pkgconfig
+moduledir = $(libdir)/preforkd
+pc = 'moduledir=$(moduledir)' '' 'Name: preforkd' \
+    'Description: modules of the prefork TCP server preforkd' \
+    'Version: $(PACKAGE_VERSION)' 'Cflags: -I$(includedir)'
+
 pages := $(wildcard $(srcdir)/man/*.[1-9])
 sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
     runstatedir='$(runstatedir)' datadir='$(datadir)' DESTDIR='$(DESTDIR)' \
@@ -245,8 +266,11 @@ sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
 install: all ## install under DESTDIR; a configuration that is there stays
 	$(INSTALL) -d "$(DESTDIR)$(sbindir)" "$(DESTDIR)$(includedir)"
 	$(INSTALL) -m 755 src/preforkd src/preforkctl "$(DESTDIR)$(sbindir)"
+	$(INSTALL) -d "$(DESTDIR)$(pkgconfigdir)" "$(DESTDIR)$(moduledir)"
 	$(INSTALL) -m 644 $(srcdir)/src/preforkd-module.h \
 	    "$(DESTDIR)$(includedir)"
+	printf '%s\n' $(pc) >"$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
+	chmod 644 "$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
 	for page in $(pages); do \
 	    dir="$(DESTDIR)$(mandir)/man$${page##*.}"; \
 	    $(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir" || \
@@ -255,7 +279,9 @@ install: all ## install under DESTDIR; a configuration that is there stays
 
 uninstall: ## remove what install put there; a changed configuration stays
 	rm -f "$(DESTDIR)$(sbindir)/preforkd" "$(DESTDIR)$(sbindir)/preforkctl"
-	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h"
+	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h" \
+	    "$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
+	rmdir "$(DESTDIR)$(moduledir)" 2>/dev/null || :
 	for page in $(pages); do \
 	    rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
 	$(sysconf) uninstall

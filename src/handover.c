@@ -208,6 +208,7 @@ save_listeners(struct master *m, struct state *s)
 		r->row = l->index;
 		r->state = (int64_t)l->state;
 		r->empty_since = l->empty_since;
+		r->leave_by = l->leave_by;
 		if (copy(&r->service, l->service) == -1 ||
 		    copy(&r->text, l->text) == -1 ||
 		    copy(&r->name, l->name) == -1)
@@ -248,6 +249,8 @@ save_generations(const struct master *m, struct state *s)
 		if ((r = state_add(s, STATE_GENERATION)) == NULL)
 			return -1;
 		r->number = g->number;
+		r->since = g->since;
+		r->leave_from = g->leave_from;
 		if ((out = open_memstream(&r->text, &size)) == NULL)
 			return -1;
 		conf_dump(g->conf, out);
@@ -351,6 +354,7 @@ restore_listener(struct master *m, const struct state_listener *r,
 	l->ino = (ino_t)r->ino;
 	l->state = (enum listener_state)r->state;
 	l->empty_since = r->empty_since;
+	l->leave_by = r->leave_by;
 	l->index = same ? (int)r->row : status_listener_row(m, l->name, row);
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	return l->index == -1 ? -1 : 0;
@@ -370,7 +374,11 @@ restore_generation(struct master *m, const struct state_generation *r,
 		return error_say(error, "settings in force: %s", why);
 	}
 	*made = reload_adopt(m, conf, (uint32_t)r->number);
-	return *made != NULL ? 0 : error_say(error, no_memory);
+	if (*made == NULL)
+		return error_say(error, no_memory);
+	(*made)->since = r->since;
+	(*made)->leave_from = r->leave_from;
+	return 0;
 }
 
 static int

@@ -20,6 +20,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <sys/vfs.h>
+#include <linux/magic.h>
+#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -57,7 +61,7 @@ enum outcome { FAILED = -1, DONE, AGAIN };
 static int
 refuse(char *error, const char *name, const char *why)
 {
-	return error_say(error, "status-file %s: %s", name, why);
+	return error_at(error, "status-file", name, why);
 }
 
 static int
@@ -570,6 +574,20 @@ scoreboard_renew(struct scoreboard *b, char error[CONF_ERROR_MAX])
 	close(old.fd[STATUS]);
 	close(old.fd[SLOTS]);
 	return 0;
+}
+
+bool
+scoreboard_in_memory(const char *path)
+{
+#ifdef __linux__
+	struct statfs fs;
+
+	return statfs(path, &fs) == -1 || fs.f_type == TMPFS_MAGIC ||
+	    fs.f_type == RAMFS_MAGIC;
+#else
+	(void)path;
+	return true;
+#endif
 }
 
 /* The status file last: until then its lock keeps others away. */

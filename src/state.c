@@ -130,13 +130,16 @@ static const struct field listener_fields[] = {
 	N(listener, "dev", dev, ANY),
 	N(listener, "ino", ino, ANY),
 	N(listener, "row", row, 0, CONF_LISTENERS_MAX - 1),
-	N(listener, "state", state, LISTENER_OPEN, LISTENER_CLOSED),
+	N(listener, "state", state, LISTENER_OPENING, LISTENER_CLOSED),
 	N(listener, "empty-since", empty_since, ANY),
+	N(listener, "leave-by", leave_by, ANY),
 	END
 };
 
 static const struct field generation_fields[] = {
 	N(generation, "number", number, 1, UINT32_MAX),
+	N(generation, "since", since, ANY),
+	N(generation, "leave-from", leave_from, ANY),
 	B(generation, "settings", text),
 	END
 };
