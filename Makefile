@@ -17,6 +17,7 @@ LISTEN = 127.0.0.1:8001
 JOBS ?= 2
 SANITIZE ?=
 TESTS ?=
+FUZZ_TIME ?= 60
 
 all: src/preforkd src/preforkctl ## build src/preforkd and src/preforkctl
 
@@ -66,8 +67,9 @@ help: ## print this list
 	    expand -t 15 | sed 's/^/  /'
 	@echo "Variables: CC CFLAGS CPPFLAGS LDFLAGS SANITIZE=address,undefined"
 	@echo "  DESTDIR LISTEN=$(LISTEN) JOBS=$(JOBS) TESTS='10-greet ...'"
+	@echo "  FUZZ_TIME=$(FUZZ_TIME)"
 
-.PHONY: all run check soak bench dist clean distclean help
+.PHONY: all run check soak bench fuzz dist clean distclean help
 .PHONY: test-programs lint install uninstall
 .DELETE_ON_ERROR:
 
@@ -154,7 +156,11 @@ faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
 faulty := $(if $(faults),tests/build/preforkd-faulty)
 modules := $(patsubst %,tests/build/module-%.so,greet $(call names,modules))
 
-test-programs: $(tools) $(units) $(faulty) $(modules) ## build what the tests use
+others := $(addprefix tests/build/preforkd-,other layout)
+fuzzers := $(filter-out replay,$(call names,fuzz))
+replays := $(addprefix tests/build/replay-,$(fuzzers))
+
+test-programs: $(tools) $(units) $(faulty) $(modules) $(others) $(replays) ## build what the tests use
 
 # One file each, not linked with the program.
 tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
@@ -187,8 +193,57 @@ tests/build/module-%.so: $(srcdir)/tests/modules/%.c config.mk
 tests/build/module-greet.so: $(srcdir)/src/service/greet.c config.mk
 	$(module) -Dgreet_service=preforkd_module $<
 
+# Other releases, to upgrade to: one of another version, and one that has
+# another scoreboard as well, and less patience with what it upgrades to.
+other = tests/build/other
+layout = tests/build/layout
+versioned = $(addprefix src/,main.o scoreboard.o handover.o upgrade.o)
+
+$(other)/%.o: $(srcdir)/%.c config.mk config.flags
+	$(compile) -UPACKAGE_VERSION -DPACKAGE_VERSION='"0.other"' -c -o $@ $<
+
+$(layout)/%.o: $(srcdir)/%.c config.mk config.flags
+	$(compile) -UPACKAGE_VERSION -DPACKAGE_VERSION='"0.layout"' \
+	    -DSCOREBOARD_VERSION=99 -DSCOREBOARD_PADDING=70 \
+	    -DCHECK_TIME=1500 -c -o $@ $<
+
+tests/build/preforkd-other: $(addprefix $(other)/,$(versioned)) \
+    $(filter-out $(versioned),$(common))
+	$(link)
+
+tests/build/preforkd-layout: $(addprefix $(layout)/,src/main.o $(common))
+	$(link)
+
+# What fuzzing has found, and what it starts from, once through each target.
+tests/build/fuzz-%.o: $(srcdir)/tests/fuzz/%.c config.mk config.flags
+	$(compile) -c -o $@ $<
+
+tests/build/replay-%: tests/build/fuzz-replay.o tests/build/fuzz-%.o $(common)
+	$(link)
+
+# The same with libFuzzer, each for FUZZ_TIME seconds.
+fuzz_flags = $(filter-out -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2,$(cppflags)) \
+    -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined \
+    -fno-sanitize-recover=all
+
+tests/build/libfuzzer-%: $(srcdir)/tests/fuzz/%.c $(addprefix $(srcdir)/,\
+    $(addsuffix .c,$(filter-out src/main $(ctl:.o=),$(sources))))
+	@mkdir -p $(@D)
+	clang $(fuzz_flags) -o $@ $^ $(libs)
+
+fuzz: ## fuzz each target of tests/fuzz for FUZZ_TIME seconds
+	@$(aux)/deps fuzz
+	$(again) $(addprefix tests/build/libfuzzer-,$(fuzzers))
+	@for each in $(fuzzers); do \
+	    mkdir -p tests/build/corpus/$$each && \
+	    tests/build/libfuzzer-$$each -max_total_time=$(FUZZ_TIME) \
+	    -max_len=16384 -timeout=10 -artifact_prefix=tests/build/$$each- \
+	    -verbosity=0 -print_final_stats=1 tests/build/corpus/$$each \
+	    $(srcdir)/tests/fuzz/corpus/$$each || exit 1; done
+
 .SECONDARY:
--include $(wildcard src/*.d src/service/*.d tests/build/*.d)
+-include $(wildcard src/*.d src/service/*.d tests/build/*.d \
+    $(other)/src/*.d $(layout)/src/*.d $(layout)/src/service/*.d)
 
 ### Lint and installation
 

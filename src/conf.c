@@ -1086,3 +1086,15 @@ conf_slots(const struct conf *conf)
 		slots += service->workers_max + conf_surge(service);
 	return slots;
 }
+
+bool
+conf_fits(const struct conf *conf, int nslots, char error[CONF_ERROR_MAX])
+{
+	const int need = conf_slots(conf);
+
+	if (need > nslots)
+		error_say(error, "workers-max and workers-surge of all "
+		    "services need %d slots: the scoreboard has %d, a restart "
+		    "makes it larger", need, nslots);
+	return need <= nslots;
+}

@@ -326,6 +326,23 @@ listen_adopt(int n, char error[CONF_ERROR_MAX])
 	return 0;
 }
 
+void
+listen_inherit_again(struct listener *l)
+{
+	struct inherited *in;
+
+	l->inherited = true;
+	if (ninherited == CONF_LISTENERS_MAX)
+		return;
+	in = &inherited[ninherited++];
+	*in = (struct inherited){ .fd = l->fd, .used = true,
+	    .address = l->address };
+	strlcpy(in->name, l->name, sizeof(in->name));
+	in->both = l->address.ss.ss_family == AF_INET6 &&
+	    address_is_any(&l->address) &&
+	    socket_option(l->fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+}
+
 /* Whether one of the addresses of the service is this one. */
 static bool
 is_served(const struct conf_service *service, const char *name)

@@ -6,8 +6,8 @@
  * escaped their values), and hands them to the sink, each batch at once.
  * Lines that cannot be written are counted, and said before the next one that
  * can.  SIGUSR1 opens the file anew, between two batches.  Ends when all write
- * ends are closed; an idle logger makes no system call.  It must not log
- * through log.c: it would wait for itself.
+ * ends are closed, or at SIGUSR2; an idle logger makes no system call.  It must
+ * not log through log.c: it would wait for itself.
  *
  * Limit: half a line that a full disk took stays so when the file is rotated
  * before there is room.
@@ -391,7 +391,10 @@ logger_open(struct logger *l)
 		logger_say(l, LOG_LEVEL_ERROR, error);
 }
 
-/* Wait for lines; 0 at the end of all writers. */
+/*
+ * Wait for lines; 0 at the end of all writers, or when told to leave: what has
+ * been read is written then, and the pipe keeps the rest for another.
+ */
 static ssize_t
 logger_read(struct logger *l)
 {
@@ -400,6 +403,8 @@ logger_read(struct logger *l)
 	for (;;) {
 		if (handler_pending[SIGUSR1] != 0)
 			logger_reopen(l);
+		if (handler_pending[SIGUSR2] != 0)
+			return 0;
 		if (logger_wait(&pfd, repeat_timeout(l)) == 1)
 			break;
 		l->now = clock_now();

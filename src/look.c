@@ -133,7 +133,9 @@ look_at(struct master *m, int n)
 	if (served > c->served)
 		spawn_succeeded(c->pool->service);
 	c->served = served;
-	count_child(&c->pool->counts, c->state, shown);
+	/* Until those that shall replace it are there, it needs no other. */
+	count_child(&c->pool->counts, c->state, c->blind &&
+	    m->reload.state == RELOAD_STARTING ? SLOT_IDLE : shown);
 	if (look_serving(slot)) {
 		m->busy++;
 		c->pool->serving++;

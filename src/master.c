@@ -8,6 +8,7 @@
  * from the shared map only numbers, for sizing and statistics (look.c).
  */
 
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -29,6 +30,39 @@
 #define VAIN_PASSES	16	/* in a row, for the wake-up pipe alone */
 #define VAIN_PAUSE	10	/* ms without it then */
 #define START_FORKS	400	/* ms of delay: 4 failures end a start */
+
+/*
+ * Memory that no child inherits: what the master knows is none of a worker's
+ * business, and a worker born between two of its changes would keep a copy of
+ * the page for itself.
+ */
+static void *
+private_table(size_t n, size_t size)
+{
+	void *p;
+
+	p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, n * size, MADV_DONTFORK) == -1)
+		fatal("mmap of the table of workers");
+	return p;
+}
+
+void
+master_allocate(struct master *m)
+{
+	int n = m->board.nslots;
+
+	m->child = private_table((size_t)n, sizeof(*m->child));
+	m->pid = private_table((size_t)n, sizeof(*m->pid));
+	m->unused = private_table((size_t)n, sizeof(*m->unused));
+	while (n > 0)
+		m->unused[m->nunused++] = --n;
+	m->reload.fd = m->upgrade.binary = m->upgrade.state = -1;
+	TAILQ_INIT(&m->generations);
+	TAILQ_INIT(&m->pools);
+	TAILQ_INIT(&m->listeners);
+}
 
 void
 master_wake_at(struct master *m, int64_t when)
@@ -291,7 +325,7 @@ act_on_stop(struct master *m)
 		master_wake_at(m, m->stop_by);
 }
 
-/* A reload that is asked for while one runs waits in its flag. */
+/* A reload or upgrade asked for while one runs waits in its flag. */
 static void
 act_on_reload(struct master *m)
 {
@@ -301,8 +335,9 @@ act_on_reload(struct master *m)
 		reload_begin(m);
 	if (taken(SIGUSR1) && m->logger != 0)
 		kill(m->logger, SIGUSR1);
-	if (taken(SIGUSR2))
-		log_notice("SIGUSR2: this version cannot upgrade in place");
+	if (m->state == MASTER_RUNNING && m->reload.state == RELOAD_IDLE &&
+	    taken(SIGUSR2))
+		reload_begin_upgrade(m);
 }
 
 /* For whoever started it; a pipe that is full is not waited for. */
@@ -431,7 +466,9 @@ keep_logger(struct master *m)
 	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);
-	} else
+	} else if (m->logger_leaves)
+		m->logger_leaves = false;	/* asked to, after an upgrade */
+	else
 		log_errorx("the logger died and was replaced, lines that it "
 		    "had read are lost");
 }
@@ -533,8 +570,8 @@ pass(struct master *m)
 		look_plan(m);
 	judge_readiness(m);
 	judge_crash_loop(m);
-	if (handler_pending[SIGHUP] && m->state == MASTER_RUNNING &&
-	    m->reload.state == RELOAD_IDLE)
+	if ((handler_pending[SIGHUP] || handler_pending[SIGUSR2]) &&
+	    m->state == MASTER_RUNNING && m->reload.state == RELOAD_IDLE)
 		master_wake_at(m, m->now);
 	farewells(m);
 	reload_bury(m);

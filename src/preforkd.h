@@ -335,6 +335,8 @@ bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 	    char error[CONF_ERROR_MAX]);
 /* The slots the scoreboard needs for it: max + surge, all services. */
 int	 conf_slots(const struct conf *);
+/* Whether so many slots do; false with a line in error. */
+bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
 
@@ -477,6 +479,7 @@ struct listener {
 	int64_t		 revive_at;	/* not earlier */
 	int		 limit;		/* length of the queue, last asked */
 	int		 waiting;	/* in the queue, last asked */
+	int		 number;	/* in what an upgrade hands over */
 };
 
 /*
@@ -513,6 +516,8 @@ void	 listen_refuse(struct listener *);
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
+/* In a new program: one that the old one had inherited. */
+void	 listen_inherit_again(struct listener *);
 /* Whether somebody has shut it down. */
 bool	 listen_is_shut(const struct listener *);
 /* Listen again, then; 0, or -1: a Unix socket cannot. */
@@ -541,6 +546,10 @@ void	 daemon_ready(void);
  * error, such as `preforkd is running already, pid 123'.
  */
 int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
+/* The locked pid file, for an upgrade: its path, NULL for none, and *fd. */
+const char *daemon_pid_file(int *fd);
+/* The same, inherited.  Returns 0, or -1 when there is no memory. */
+int	 daemon_keep_pid_file(const char *path, int fd);
 /* 0, or -1 with errno; nothing to do when there is no pid file. */
 int	 daemon_write_pid(void);
 void	 daemon_remove_pid(void);
@@ -738,6 +747,10 @@ int	 usage_of(pid_t, struct usage *);
 
 /* In the master: not to be chosen when memory runs out, not to be dumped. */
 void	 privs_shield(bool dumpable);
+/* Whether it is safer than the caller's processes, which have this score. */
+bool	 privs_shielded(int *score);
+/* After an upgrade, before privs_shield(): what was before stays. */
+void	 privs_keep_shield(int score);
 /*
  * Whether workers can become what the service is to run as.  Returns NULL, or
  * the name of the setting that cannot be had, and in why what is wrong.
@@ -758,7 +771,8 @@ void	 privs_drop_logger(bool opens_files);
 
 /* sig.c: the table of signals */
 
-/* Forget every disposition and the mask the caller left us with. */
+/* Forget every disposition, and the mask, too, that the caller left us with. */
+void	 sig_default(void);
 void	 sig_reset(void);
 /* Block everything; the master waits with *waiting, which blocks nothing. */
 void	 sig_block(sigset_t *old);
@@ -811,7 +825,9 @@ void	 handler_nothing(int);
 /* scoreboard.c: the shared mappings */
 
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
+#ifndef SCOREBOARD_VERSION
 #define SCOREBOARD_VERSION	2
+#endif
 #define SCOREBOARD_DEATHS	64
 #define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
 #define SCOREBOARD_GENERATIONS	32
@@ -856,6 +872,9 @@ struct slot {
 	_Atomic uint32_t peer_family;
 	_Atomic int32_t	 program;	/* pid, of a resident one; or 0 */
 	_Atomic int32_t	 program_status;	/* when it has ended */
+#ifdef SCOREBOARD_PADDING		/* another layout, for tests */
+	char		 padding[SCOREBOARD_PADDING];
+#endif
 };
 
 /* Of each service: its rate. */
@@ -957,7 +976,21 @@ enum reload_outcome {
 	RELOAD_FAILED
 };
 
-/* What the master alone writes; workers map it read-only. */
+#define STATUS_PRODUCT	32	/* a version of preforkd, with NUL */
+
+/* Upgrades, as reloads below. */
+struct status_upgrade {
+	uint32_t	 outcome;	/* enum reload_outcome of the last */
+	uint32_t	 ended, begun, done;
+	int64_t		 at;
+	char		 from[STATUS_PRODUCT];	/* what it replaced */
+	char		 why[256];
+};
+
+/*
+ * What the master alone writes; workers map it read-only.  Up to `upgrade' it
+ * is the same in every layout, so that preforkctl(8) can follow an upgrade.
+ */
 struct status {
 	uint64_t	 magic;
 	uint32_t	 version;
@@ -966,6 +999,8 @@ struct status {
 	_Atomic uint32_t look;		/* 0: the master sleeps, poke it */
 	int32_t		 pid;
 	uint32_t	 state;		/* enum master_state */
+	char		 product[STATUS_PRODUCT];
+	struct status_upgrade upgrade;
 	uint32_t	 generation;
 	uint32_t	 nslots;
 	int64_t		 started;	/* and ... */
@@ -980,7 +1015,6 @@ struct status {
 	uint32_t	 reload_waits_for;	/* how many of its workers */
 	char		 reload_why[256];
 	uint64_t	 secret[2];	/* of the hash of sources */
-	char		 product[32];	/* version of preforkd */
 	uint64_t	 forks;
 	uint64_t	 cut;		/* clients cut by a stop */
 	uint64_t	 ndeaths;	/* ever; the last are in the ring */
@@ -998,7 +1032,13 @@ struct scoreboard {
 	struct commons	*commons;
 	_Atomic uint64_t *counter;	/* clients ever accepted */
 	int		 nslots;
-	int		 lock;		/* descriptor that holds it, or -1 */
+	/*
+	 * For an upgrade, which must map the objects again; workers close
+	 * them before they meet a client.
+	 */
+	char		*path;		/* NULL: in memory */
+	int		 lock;		/* status, read only; holds the lock */
+	int		 fd[3];		/* status, slots, counter */
 };
 
 /*
@@ -1014,6 +1054,14 @@ int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 bool	 scoreboard_in_memory(const char *path);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
+/*
+ * After an upgrade: b has path, nslots, lock and fd.  Map these objects, which
+ * have this layout; or, when they have another, map new ones that take their
+ * place, with the counter, which is the same in all.  Returns 0, or -1 with a
+ * line in error.
+ */
+int	 scoreboard_keep(struct scoreboard *b, char error[CONF_ERROR_MAX]);
+int	 scoreboard_renew(struct scoreboard *b, char error[CONF_ERROR_MAX]);
 /* In a child: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
@@ -1060,6 +1108,11 @@ int	 snapshot_init(struct snapshot *, const char *path);
  */
 int	 snapshot_read(struct snapshot *, char error[CONF_ERROR_MAX]);
 /*
+ * What is the same in every layout, of the file that has the name now: the
+ * status up to `upgrade', who holds the lock, and the owner.
+ */
+int	 snapshot_read_head(struct snapshot *, char error[CONF_ERROR_MAX]);
+/*
  * Then the slots.  One that was being changed each time is not stable: its
  * words do not belong together, but each alone is true.
  */
@@ -1089,6 +1142,7 @@ enum {
 
 struct server {
 	struct snapshot	 now;
+	int		(*read)(struct snapshot *, char *);	/* it anew */
 	const char	*pid_file;	/* -p, or NULL */
 	int		 timeout;	/* s; 0: none */
 };
@@ -1112,6 +1166,7 @@ int	 show_deaths(struct server *);
 int	 control_reload(struct server *);
 int	 control_reopen(struct server *);
 int	 control_stop(struct server *);
+int	 control_upgrade(struct server *);
 
 /* pool.c: policy, a pure function */
 
@@ -1318,6 +1373,7 @@ struct child {
 	uint32_t	 epoch;
 	bool		 was_ready;
 	bool		 trial;		/* started while throttled */
+	bool		 blind;		/* writes to a scoreboard of the past */
 	int64_t		 born;
 	int64_t		 kill_at;	/* deadline; 0: none */
 	const char	*kill_why;	/* ... and whose */
@@ -1342,6 +1398,7 @@ struct service {
 	int64_t		 retry_at;
 	int		 delayed;	/* workers that lack for it */
 	bool		 full_said;	/* workers-max reached: said once */
+	int		 number;	/* in what an upgrade hands over */
 };
 
 /* The workers of a service on one listening socket, of one generation. */
@@ -1363,6 +1420,7 @@ struct pool {
 	int64_t		 look_at;	/* ... at its queue, next */
 	int64_t		 weigh_at;	/* ... at its memory */
 	int		 successor;	/* ... been_ready with it; 0: none */
+	int		 number;	/* in what an upgrade hands over */
 };
 
 /* A configuration at work. */
@@ -1385,6 +1443,7 @@ enum reload_state {
 
 struct reload {
 	enum reload_state state;
+	bool		 upgrade;	/* it is one */
 	pid_t		 pid;		/* of the check child, or 0 */
 	int		 fd;		/* what it says, or -1 */
 	int		 wait_status;
@@ -1393,6 +1452,13 @@ struct reload {
 	uint32_t	 waits;		/* for this generation; said once */
 	char		*text;		/* the configuration, or its error */
 	size_t		 size;
+};
+
+struct upgrade {
+	int		 binary;	/* the new program, or -1 */
+	int		 state;		/* what is handed over to it, or -1 */
+	char		 to[STATUS_PRODUCT];	/* its version */
+	char		 from[STATUS_PRODUCT];	/* "": not exec'ed yet */
 };
 
 struct master {
@@ -1416,6 +1482,7 @@ struct master {
 	int		 poke_fd;	/* read ends of the two pipes */
 	int		 log_fd;
 	pid_t		 logger;	/* 0: none */
+	bool		 logger_leaves;	/* told to, to be replaced */
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
@@ -1426,11 +1493,14 @@ struct master {
 	bool		 failed;	/* exit status 1 */
 	bool		 crash_loop;	/* exit status EX_SOFTWARE */
 	struct reload	 reload;
+	struct upgrade	 upgrade;
 	TAILQ_HEAD(generations, generation) generations; /* newest first */
 	TAILQ_HEAD(, pool) pools;
 	TAILQ_HEAD(, listener) listeners;
 };
 
+/* Tables for the slots of the scoreboard, which is there. */
+void	 master_allocate(struct master *);
 /*
  * Serve until told to stop; the first generation has been made, the scoreboard,
  * the logger and the fixed descriptors are there, all signals are blocked.
@@ -1487,6 +1557,9 @@ void	 status_inherit(struct master *, struct slot *, int service_row,
 void	 status_reload_begun(struct master *);
 void	 status_reload_ended(struct master *, enum reload_outcome,
 	    const char *why);
+void	 status_upgrade_begun(struct master *);
+void	 status_upgrade_ended(struct master *, enum reload_outcome,
+	    const char *why);
 /* A reload waits for the workers of a generation; 0: for none any more. */
 void	 status_reload_waits(struct master *, uint32_t generation,
 	    int workers);
@@ -1541,15 +1614,29 @@ bool	 spawn_allowed(struct master *, const struct service *);
 
 /* Read the configuration anew; outcome in the log and in the status. */
 void	 reload_begin(struct master *);
+/* The same for SIGUSR2: with another program. */
+void	 reload_begin_upgrade(struct master *);
 /* Go on with it: the child has spoken, has ended, or time is up. */
 void	 reload_continue(struct master *);
 void	 reload_child_ended(struct master *, int wait_status);
+/* What the child has said is right: make a generation of it. */
+void	 reload_apply(struct master *);
 /*
  * Make a generation of conf, which it owns, with its listeners, services and
  * pools.  Returns it, or NULL with a line in error and everything undone.
  */
 struct generation *reload_generation(struct master *, struct conf *,
 	    char error[CONF_ERROR_MAX]);
+/*
+ * For an upgrade: a generation that is older than those there are, without
+ * pools, and a pool.  Both return NULL when there is no room.
+ */
+struct generation *reload_adopt(struct master *, struct conf *,
+	    uint32_t number);
+struct pool *reload_make_pool(struct master *, struct service *,
+	    struct listener *);
+/* Each pool's share of workers-min, once all are there. */
+void	 reload_share_minimum(struct master *, const struct generation *);
 /* A stop has come: forget about a reload that runs. */
 void	 reload_cancel(struct master *);
 /* The new generation is ready: the older ones leave. */
@@ -1563,5 +1650,159 @@ bool	 reload_waits(struct master *);
 void	 reload_roll_back(struct master *, const char *why);
 /* Free pools, generations and listeners that have come to their end. */
 void	 reload_bury(struct master *);
+
+/* state.c: what an upgrade hands over, as text; NULL for what is not there */
+
+struct state_master {
+	int64_t	 pid_fd, log_fd, poke_fd, logger, generation, forks, cut;
+	int64_t	 shielded, oom_score;
+	char	*version, *binary, *config, *pid_file;
+};
+
+struct state_board {
+	int64_t	 layout, status_size, slots_size, nslots;
+	int64_t	 lock, status, slots, counter;	/* descriptors */
+	char	*file;
+};
+
+/* What the status shows, for a scoreboard of another layout. */
+struct state_past {
+	int64_t	 started, started_at;
+	int64_t	 reload, reloads, reloads_begun, reloaded, reload_at;
+	int64_t	 upgrades, upgrades_begun, upgraded, deaths, log_dropped;
+	char	*reload_why;
+};
+
+struct state_death {
+	int64_t	 at, pid, wait_status, slot, generation, killed, age, served;
+	int64_t	 client;
+	char	*service;
+};
+
+struct state_total {
+	int64_t	 accepted, served, bytes_in, bytes_out, deaths;
+	char	*service;
+};
+
+struct state_listener {
+	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
+	int64_t	 inherited, resident, broken;
+	char	*service, *text, *name;
+};
+
+struct state_generation {
+	int64_t	 number, since, leave_from;
+	char	*text;		/* its configuration */
+};
+
+struct state_service {
+	int64_t	 generation;	/* which record */
+	int64_t	 early_deaths, delay, retry_at;
+	char	*name;
+};
+
+struct state_pool {
+	int64_t	 service, listener;	/* which records */
+	int64_t	 leaving, been_ready;
+};
+
+struct state_child {
+	int64_t	 pool;		/* which record */
+	int64_t	 slot, pid, epoch, state, born, kill_at, was_ready, trial;
+	int64_t	 blind, served, client, client_seen;
+};
+
+struct state_next {
+	char	*text;		/* the configuration to begin with */
+};
+
+enum state_kind {
+	STATE_MASTER,
+	STATE_BOARD,
+	STATE_PAST,
+	STATE_DEATH,
+	STATE_TOTAL,
+	STATE_LISTENER,
+	STATE_GENERATION,	/* newest first */
+	STATE_SERVICE,
+	STATE_POOL,
+	STATE_CHILD,
+	STATE_NEXT,
+	STATE_KINDS
+};
+
+struct state_list {
+	void	*item;		/* n of the struct of its kind */
+	int	 n;
+};
+
+/* Starts as all zero. */
+struct state {
+	struct state_list list[STATE_KINDS];
+};
+
+/* A new record, all zero; NULL when there is no memory, or too many. */
+void	*state_add(struct state *, enum state_kind);
+void	 state_write(const struct state *, FILE *);
+/*
+ * Read what state_write() has written, or whatever else there is.  Returns 0,
+ * with all numbers in range and all records there that others name, or -1
+ * with a line in error.
+ */
+int	 state_read(struct state *, const char *text, size_t size,
+	    char error[CONF_ERROR_MAX]);
+void	 state_free(struct state *);
+
+/* handover.c: a master as a state, and back */
+
+/* Fill s, which is all zero; 0, or -1 when there is no memory. */
+int	 handover_save(struct master *, struct state *s);
+/* Whether its scoreboard is as this program has it. */
+bool	 handover_same_layout(const struct state *);
+/*
+ * Make listeners, generations, pools and children of it; the scoreboard and
+ * the tables are there.  Returns 0, or -1 with a line in error.
+ */
+int	 handover_restore(struct master *, const struct state *,
+	    char error[CONF_ERROR_MAX]);
+
+/* self.c: how this program was started, to be started again */
+
+/* First thing: arguments, environment, and the path of the program. */
+void	 self_save(int argc, char *argv[]);
+const char *self_path(void);
+void	 self_set_path(const char *);
+/*
+ * Execute what fd is, with the same arguments and environment, but with an
+ * option before the others (NULL: none) and one more variable.  Returns only
+ * when that fails, with errno.
+ */
+void	 self_exec(int fd, char *option, char *variable);
+
+/* upgrade.c: another program takes this one's place */
+
+enum upgrade_role {
+	UPGRADE_NONE,		/* an ordinary start */
+	UPGRADE_CHECK,		/* in the check child */
+	UPGRADE_TAKE		/* in the master */
+};
+
+/* First thing: what a later upgrade needs, and whether this is part of one. */
+enum upgrade_role upgrade_start(int argc, char *argv[]);
+/* In the check child: say that the state can be read and what to serve. */
+__attribute__((__noreturn__))
+void	 upgrade_check(struct conf_source *);
+/* In the master: become what the old one was; a failure is fatal. */
+void	 upgrade_take(struct master *, struct conf_source *);
+/* Open the new program and write the state; 0, or -1 with a line in error. */
+int	 upgrade_prepare(struct master *, char error[CONF_ERROR_MAX]);
+/* In a child of the master's: run it to check both; it speaks into fd. */
+__attribute__((__noreturn__))
+void	 upgrade_run_check(const struct master *, int fd);
+/* The check has ended.  Returns only when there is no upgrade: why. */
+void	 upgrade_exec(struct master *, char error[CONF_ERROR_MAX]);
+/* How it ended: into the log and the status. */
+void	 upgrade_failed(struct master *, const char *why);
+void	 upgrade_done(struct master *);
 
 #endif /* PREFORKD_H */

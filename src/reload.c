@@ -31,7 +31,9 @@
 
 #include "preforkd.h"
 
+#ifndef CHECK_TIME
 #define CHECK_TIME	10000		/* for the check child */
+#endif
 #define READY_TIME	30000		/* for the new generation */
 #define TEXT_MAX	(4 << 20)	/* of what the child says */
 
@@ -47,8 +49,13 @@ end_check(struct reload *r)
 static void
 refuse(struct master *m, const char *why)
 {
-	log_errorx("reload failed, everything stays as it was: %s", why);
-	status_reload_ended(m, RELOAD_FAILED, why);
+	if (m->reload.upgrade)
+		upgrade_failed(m, why);
+	else {
+		log_errorx("reload failed, everything stays as it was: %s",
+		    why);
+		status_reload_ended(m, RELOAD_FAILED, why);
+	}
 	end_check(&m->reload);
 }
 
@@ -78,21 +85,22 @@ check(struct master *m, int fd)
 	_exit(fflush(out) == 0 && conf != NULL ? 0 : 1);
 }
 
-void
-reload_begin(struct master *m)
+static void
+start_check(struct master *m)
 {
 	struct reload *r = &m->reload;
 	int fds[2];
 
-	log_notice("reloading");
-	status_reload_begun(m);
 	if (pipe2(fds, O_CLOEXEC) == -1) {
 		refuse(m, strerror(errno));
 		return;
 	}
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	if ((r->pid = fork()) == 0)
+	if ((r->pid = fork()) == 0) {
+		if (r->upgrade)
+			upgrade_run_check(m, fds[1]);
 		check(m, fds[1]);
+	}
 	close(fds[1]);
 	r->fd = fds[0];
 	if (r->pid == -1) {
@@ -102,6 +110,28 @@ reload_begin(struct master *m)
 	}
 	r->state = RELOAD_CHECKING;
 	r->deadline = m->now + CHECK_TIME;
+}
+
+void
+reload_begin(struct master *m)
+{
+	log_notice("reloading");
+	status_reload_begun(m);
+	start_check(m);
+}
+
+void
+reload_begin_upgrade(struct master *m)
+{
+	char error[CONF_ERROR_MAX];
+
+	log_notice("upgrading");
+	status_upgrade_begun(m);
+	m->reload.upgrade = true;
+	if (upgrade_prepare(m, error) == -1)
+		refuse(m, error);
+	else
+		start_check(m);
 }
 
 /* Take what the child has written; at its end, close. */
@@ -147,27 +177,20 @@ reload_child_ended(struct master *m, int wait_status)
 }
 
 /* The master's own turn: everything that can fail without a worker. */
-static void
-apply(struct master *m)
+void
+reload_apply(struct master *m)
 {
 	struct generation *current = TAILQ_FIRST(&m->generations);
 	char error[CONF_ERROR_MAX];
 	struct conf *conf;
+	bool upgrade;
 
 	conf = conf_load_text("configuration", m->reload.text,
 	    m->reload.size, error);
-	if (conf == NULL || !conf_reloadable(current->conf, conf, error)) {
+	if (conf == NULL || !conf_reloadable(current->conf, conf, error) ||
+	    !conf_fits(conf, m->board.nslots, error)) {
 		if (conf != NULL)
 			conf_free(conf);
-		refuse(m, error);
-		return;
-	}
-	if (conf_slots(conf) > m->board.nslots) {
-		snprintf(error, sizeof(error), "workers-max and workers-surge "
-		    "of all services need %d slots: the scoreboard has %d, "
-		    "a restart makes it larger", conf_slots(conf),
-		    m->board.nslots);
-		conf_free(conf);
 		refuse(m, error);
 		return;
 	}
@@ -175,7 +198,9 @@ apply(struct master *m)
 		refuse(m, error);
 		return;
 	}
+	upgrade = m->reload.upgrade;
 	end_check(&m->reload);
+	m->reload.upgrade = upgrade;
 	m->reload.state = RELOAD_STARTING;
 }
 
@@ -184,7 +209,7 @@ judge_check(struct master *m)
 {
 	struct reload *r = &m->reload;
 	int status = r->wait_status;
-	char why[64];
+	char why[64], error[CONF_ERROR_MAX];
 
 	if (WIFSIGNALED(status)) {
 		snprintf(why, sizeof(why), "the check died of %s",
@@ -192,11 +217,16 @@ judge_check(struct master *m)
 		refuse(m, r->late ? "the check took too long" : why);
 		return;
 	}
+	if (r->upgrade) {
+		upgrade_exec(m, error);
+		refuse(m, error);
+		return;
+	}
 	if (WEXITSTATUS(status) != 0 || r->text == NULL) {
 		refuse(m, r->size > 0 ? r->text : "the check failed");
 		return;
 	}
-	apply(m);
+	reload_apply(m);
 }
 
 void
@@ -341,21 +371,13 @@ has_pool(const struct master *m, const struct generation *g,
 	return false;
 }
 
-static int
-make_pool(struct master *m, struct service *s, struct listener *l,
-    char error[CONF_ERROR_MAX])
+struct pool *
+reload_make_pool(struct master *m, struct service *s, struct listener *l)
 {
 	struct pool *p;
 
-	if (has_pool(m, s->generation, l)) {
-		snprintf(error, CONF_ERROR_MAX, "listen %s: must be there "
-		    "once, and is what a line with port 0 has", l->name);
-		return -1;
-	}
-	if ((p = calloc(1, sizeof(*p))) == NULL) {
-		strlcpy(error, "out of memory", CONF_ERROR_MAX);
-		return -1;
-	}
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		return NULL;
 	p->service = s;
 	p->listener = l;
 	p->window_end = m->now + s->conf->workers_idle_time;
@@ -364,6 +386,22 @@ make_pool(struct master *m, struct service *s, struct listener *l,
 		l->resident = true;
 	s->npools++;
 	TAILQ_INSERT_TAIL(&m->pools, p, entry);
+	return p;
+}
+
+static int
+make_pool(struct master *m, struct service *s, struct listener *l,
+    char error[CONF_ERROR_MAX])
+{
+	if (has_pool(m, s->generation, l)) {
+		snprintf(error, CONF_ERROR_MAX, "listen %s: must be there "
+		    "once, and is what a line with port 0 has", l->name);
+		return -1;
+	}
+	if (reload_make_pool(m, s, l) == NULL) {
+		strlcpy(error, "out of memory", CONF_ERROR_MAX);
+		return -1;
+	}
 	return 0;
 }
 
@@ -420,8 +458,8 @@ make_pools(struct master *m, struct generation *g, char error[CONF_ERROR_MAX])
  * Each socket's share of workers-min, and how many workers it begins with: in
  * a reload no more than there is room for beside those that serve.
  */
-static void
-share_minimum(struct master *m, const struct generation *g)
+void
+reload_share_minimum(struct master *m, const struct generation *g)
 {
 	struct service *s;
 	struct pool *p;
@@ -431,7 +469,8 @@ share_minimum(struct master *m, const struct generation *g)
 		spare = s->conf->kind == CONF_RESIDENT ? 1 :
 		    s->conf->workers_spare;
 		rest = s->conf->workers_min;
-		n = s->npools;
+		if ((n = s->npools) == 0)
+			continue;
 		most = s->conf->workers_max / n;
 		if (m->state != MASTER_STARTING &&
 		    most > conf_surge(s->conf) / n)
@@ -519,8 +558,27 @@ reload_generation(struct master *m, struct conf *conf,
 		unmake(m, g);
 		return NULL;
 	}
-	share_minimum(m, g);
+	reload_share_minimum(m, g);
 	m->generation = g->number;
+	return g;
+}
+
+struct generation *
+reload_adopt(struct master *m, struct conf *conf, uint32_t number)
+{
+	const struct conf_service *service;
+	struct generation *g;
+
+	if ((g = calloc(1, sizeof(*g))) == NULL)
+		return NULL;
+	g->conf = conf;
+	g->number = number;
+	g->ready = true;
+	TAILQ_INIT(&g->services);
+	TAILQ_INSERT_TAIL(&m->generations, g, entry);
+	TAILQ_FOREACH(service, &conf->services, entry)
+		if (make_service(m, g, service) == NULL)
+			return NULL;
 	return g;
 }
 
@@ -587,6 +645,10 @@ reload_commit(struct master *m)
 	log_set_level((enum log_level)newest->conf->log_level);
 	m->reload.state = RELOAD_IDLE;
 	m->reload.waits = 0;
+	if (m->reload.upgrade) {
+		upgrade_done(m);
+		return;
+	}
 	status_reload_ended(m, RELOAD_DONE, "");
 	log_notice("reloaded generation=%u", newest->number);
 }

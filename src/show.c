@@ -115,6 +115,9 @@ put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
 	if (s->status.reload == RELOAD_FAILED)
 		fprintf(out, "the last reload failed (%s); ",
 		    reload_why(&s->status));
+	if (s->status.upgrade.outcome == RELOAD_FAILED)
+		fprintf(out, "the last upgrade failed (%s); ",
+		    quoted(s->status.upgrade.why));
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		row = &s->status.service[i];
 		t = &tally[i];
@@ -193,26 +196,46 @@ print_verdict(const struct server *server, const struct tally *tally)
 	return CTL_UNKNOWN;
 }
 
+/* The last reload or upgrade. */
+struct change {
+	bool		 running;
+	uint32_t	 outcome;	/* enum reload_outcome */
+	int64_t		 at;
+	const char	*why;		/* escaped; if it has failed */
+};
+
 static void
-print_reload(const struct status *s)
+print_change(const char *name, const struct change *c, const struct status *s)
 {
-	bool running = s->reloads_begun != s->reloads;
 	char at[TIME_TEXT];
 
-	time_text(s->reload_at, at);
-	if (running && s->reload_waits != 0)
-		printf("reload:      running since %s, waits for %u old "
-		    "connections of generation %u\n", at,
-		    s->reload_waits_for, s->reload_waits);
-	else if (running)
-		printf("reload:      running since %s\n", at);
-	else if (s->reload == RELOAD_DONE)
-		printf("reload:      done %s\n", at);
-	else if (s->reload == RELOAD_FAILED)
-		printf("reload:      failed %s: %s\n", at,
-		    reload_why(s));
+	printf("%-12s ", name);
+	time_text(c->at, at);
+	if (c->running && s->reload_waits != 0)
+		printf("running since %s, waits for %u old connections of "
+		    "generation %u\n", at, s->reload_waits_for,
+		    s->reload_waits);
+	else if (c->running)
+		printf("running since %s\n", at);
+	else if (c->outcome == RELOAD_DONE)
+		printf("done %s\n", at);
+	else if (c->outcome == RELOAD_FAILED)
+		printf("failed %s: %s\n", at, c->why);
 	else
-		printf("reload:      none\n");
+		printf("none\n");
+}
+
+static void
+print_changes(const struct status *s)
+{
+	const struct status_upgrade *u = &s->upgrade;
+	const struct change reload = { s->reloads_begun != s->reloads,
+	    s->reload, s->reload_at, reload_why(s) };
+	const struct change upgrade = { u->begun != u->ended, u->outcome,
+	    u->at, quoted(u->why) };
+
+	print_change("reload:", &reload, s);
+	print_change("upgrade:", &upgrade, s);
 }
 
 static void
@@ -228,7 +251,7 @@ print_master(const struct snapshot *s, unsigned int unstable)
 	printf("generation:  %u\n", s->status.generation);
 	printf("pid:         %d\n", s->status.pid);
 	printf("version:     %s\n", quoted(s->status.product));
-	print_reload(&s->status);
+	print_changes(&s->status);
 	printf("clients cut: %" PRIu64 "\n", s->status.cut);
 	printf("log dropped: %" PRIu64 "\n", s->log_dropped);
 	if (unstable > 0)

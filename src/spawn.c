@@ -433,9 +433,9 @@ in_order(const struct master *m, int n, int wait_status)
 	const struct child *c = &m->child[n];
 
 	if (WIFEXITED(wait_status))
-		return WEXITSTATUS(wait_status) == WORKER_LEFT &&
+		return WEXITSTATUS(wait_status) == WORKER_LEFT && (c->blind ||
 		    atomic_load(&m->board.commons->slot[n].state) ==
-		    SLOT_LEAVING;
+		    SLOT_LEAVING);
 	return m->state == MASTER_KILLING && c->state == CHILD_KILLED;
 }
 
@@ -491,8 +491,11 @@ news_of_child(struct master *m, pid_t pid, int wait_status)
 		log_warnx("%s stopped pid=%ld signal=%s",
 		    pid == m->logger ? "logger" : "child", (long)pid,
 		    sig_name(WSTOPSIG(wait_status)));
-	else if (pid == m->logger)
+	else if (pid == m->logger) {
 		m->logger = 0;
+		if (!WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0)
+			m->logger_leaves = false;
+	}
 	else if (pid == m->reload.pid)
 		reload_child_ended(m, wait_status);
 	else if (slot == -1)

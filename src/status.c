@@ -172,6 +172,33 @@ status_reload_ended(struct master *m, enum reload_outcome how, const char *why)
 	scoreboard_end(&m->board);
 }
 
+void
+status_upgrade_begun(struct master *m)
+{
+	scoreboard_begin(&m->board);
+	m->board.status->upgrade.begun++;
+	m->board.status->upgrade.at = time(NULL);
+	scoreboard_end(&m->board);
+}
+
+void
+status_upgrade_ended(struct master *m, enum reload_outcome how,
+    const char *why)
+{
+	struct status_upgrade *u = &m->board.status->upgrade;
+
+	scoreboard_begin(&m->board);
+	u->outcome = how;
+	u->ended = u->begun;
+	if (how == RELOAD_DONE)
+		u->done = u->ended;
+	publish_generation(m);
+	u->at = time(NULL);
+	strlcpy(u->from, m->upgrade.from, sizeof(u->from));
+	strlcpy(u->why, why, sizeof(u->why));
+	scoreboard_end(&m->board);
+}
+
 static void
 publish_service(struct status *status, const struct service *s)
 {

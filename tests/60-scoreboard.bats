@@ -363,7 +363,7 @@ titled() { ps -o args= --ppid "$M" | grep -E "$1"; }
 		diff <(descriptors_of "$w") <(worker_descriptors)
 	done
 	diff <(descriptors_of "$logger") <(printf '%s\n' '0 pipe' "2 $LOG")
-	[ "$(master_fds)" -le 14 ]
+	[ "$(master_fds)" -le 16 ]
 	not grep -E '^(57|999) |passwd' <(descriptors_of "$M")
 }
 

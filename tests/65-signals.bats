@@ -237,8 +237,8 @@ DEADLY='ILL TRAP ABRT BUS FPE KILL SEGV ALRM STKFLT VTALRM PROF IO PWR SYS'
 	kill -STOP "$M"
 	[[ $(ask x) == Welcome* ]]
 	kill -CONT "$M"
-	wait_for logged 'reloaded generation=2'
-	logged 'this version cannot upgrade'
+	wait_for logged 'reloaded generation='
+	wait_for logged 'upgraded from='
 	hold 2
 	kill -TERM "$M"
 	wait_for stopping

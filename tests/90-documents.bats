@@ -371,9 +371,9 @@ examples() {
 	kill -KILL "$(one_worker)"
 	wait_for logged 'worker died'
 	kill -USR2 "$M"
-	wait_for logged SIGUSR2
+	wait_for logged 'upgraded from=.* generation=2'
 	kill -HUP "$M"
-	wait_for logged 'reloaded generation=2'
+	wait_for logged 'reloaded generation=3'
 	echo nonsense 1 >> "$D/file"
 	kill -HUP "$M"
 	wait_for logged 'reload failed'
@@ -433,7 +433,7 @@ examples() {
 		ln -s "$STATUS$suffix" "$D/x/test$suffix"
 	done
 	n=$(examples "$TOP/man/preforkctl.8")
-	[ "$n" -eq 6 ]
+	[ "$n" -eq 7 ]
 	for i in $(seq "$n"); do
 		echo "example $i: $(cat "$D/example$i")"
 		runnable < "$D/example$i" > "$D/script"
