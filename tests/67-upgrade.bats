@@ -266,11 +266,11 @@ traced() { [ "$(awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status")" != 0 ]
 	    'run greet' 'service echo' 'listen 127.0.0.1:0' 'run echo' | conf
 	start_installed "$PREFORKD" -f "$D/conf"
 	n=${#ADDRESSES[@]}
-	status | sed -n '/^LISTENER/,$p' | awk '{ print $1, $2 }' > "$D/before"
+	status | sed -n '/^LISTENER/,/^$/p' | awk '{ print $1, $2 }' > "$D/before"
 	inode=$(stat -c %i "$D/sock")
 	sed -i 's/run echo/run daytime/' "$D/conf"
 	upgraded_to "$OTHER" 0.other
-	status | sed -n '/^LISTENER/,$p' | awk '{ print $1, $2 }' |
+	status | sed -n '/^LISTENER/,/^$/p' | awk '{ print $1, $2 }' |
 	    diff "$D/before" -
 	[ "$(stat -c %i "$D/sock")" = "$inode" ]
 	[[ $(echo x | timeout 5 nc -NU "$D/sock") == Welcome* ]]
