@@ -17,6 +17,7 @@ LISTEN = 127.0.0.1:8001
 JOBS ?= 2
 SANITIZE ?=
 TESTS ?=
+FUZZ_TIME ?= 60
 
 all: src/preforkd src/preforkctl ## build src/preforkd and src/preforkctl
 
@@ -40,7 +41,7 @@ check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
 soak: ## the same with the long runs of tests/soak, about an hour
 	@$(aux)/deps check
 	$(again) all test-programs
-	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SUITE=soak TIMEOUT=3600 \
+	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SOAK=soak TIMEOUT=3600 \
 	    $(srcdir)/tests/run $(TESTS)
 
 bench: ## run the benchmarks and print their report
@@ -66,8 +67,9 @@ help: ## print this list
 	    expand -t 15 | sed 's/^/  /'
 	@echo "Variables: CC CFLAGS CPPFLAGS LDFLAGS SANITIZE=address,undefined"
 	@echo "  DESTDIR LISTEN=$(LISTEN) JOBS=$(JOBS) TESTS='10-greet ...'"
+	@echo "  FUZZ_TIME=$(FUZZ_TIME)"
 
-.PHONY: all run check soak bench dist clean distclean help
+.PHONY: all run check soak bench fuzz dist clean distclean help
 .PHONY: test-programs lint install uninstall
 .DELETE_ON_ERROR:
 
@@ -106,7 +108,7 @@ cppflags := -I$(srcdir)/src -D_GNU_SOURCE -DLIBBSD_OPENBSD_VIS \
     -DPACKAGE_VERSION='"$(PACKAGE_VERSION)"' \
     -DSYSCONFDIR='"$(sysconfdir)"' -DRUNSTATEDIR='"$(runstatedir)"' \
     $(HAVE) $(LIBBSD_CFLAGS) $(fortify) $(CPPFLAGS)
-cflags := -std=c11 $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
+cflags := -std=c11 -fvisibility=hidden $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
 ldflags := $(HARDEN_LDFLAGS) $(sanitize) $(CFLAGS) $(LDFLAGS)
 libs := $(LIBBSD_LIBS) $(LIBS)
 
@@ -136,6 +138,9 @@ endef
 src/%.o: $(srcdir)/src/%.c config.mk config.flags
 	$(compile) -c -o $@ $<
 
+# Theirs are the calls of preforkd-module.h, and nothing else is exported.
+src/preforkd tests/build/preforkd-faulty: ldflags += $(EXPORT_LDFLAGS)
+
 src/preforkd: src/main.o $(common)
 	$(link)
 
@@ -149,8 +154,13 @@ tools := $(addprefix tests/build/,$(call names,tools) $(call names,bench))
 units := $(addprefix tests/build/unit-,$(call names,unit))
 faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
 faulty := $(if $(faults),tests/build/preforkd-faulty)
+modules := $(patsubst %,tests/build/module-%.so,greet $(call names,modules))
 
-test-programs: $(tools) $(units) $(faulty) ## build what the tests use
+others := $(addprefix tests/build/preforkd-,other layout)
+fuzzers := $(filter-out replay,$(call names,fuzz))
+replays := $(addprefix tests/build/replay-,$(fuzzers))
+
+test-programs: $(tools) $(units) $(faulty) $(modules) $(others) $(replays) ## build what the tests use
 
 # One file each, not linked with the program.
 tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
@@ -173,8 +183,67 @@ tests/build/preforkd-faulty: src/main.o \
     $(filter-out src/service/builtin.o,$(common)) $(faults)
 	$(link)
 
+# Modules, as a user builds them; and a built-in service as one of them.
+module = @mkdir -p $(@D)$(newline)$(CC) -I$(srcdir)/src $(warnings) -O2 -g \
+    -MMD -MP -MF $@.d -shared -fPIC -o $@
+
+tests/build/module-%.so: $(srcdir)/tests/modules/%.c config.mk
+	$(module) $<
+
+tests/build/module-greet.so: $(srcdir)/src/service/greet.c config.mk
+	$(module) -Dgreet_service=preforkd_module $<
+
+# Other releases, to upgrade to: one of another version, and one that has
+# another scoreboard as well, and less patience with what it upgrades to.
+other = tests/build/other
+layout = tests/build/layout
+versioned = $(addprefix src/,main.o scoreboard.o handover.o upgrade.o)
+
+$(other)/%.o: $(srcdir)/%.c config.mk config.flags
+	$(compile) -UPACKAGE_VERSION -DPACKAGE_VERSION='"0.other"' -c -o $@ $<
+
+$(layout)/%.o: $(srcdir)/%.c config.mk config.flags
+	$(compile) -UPACKAGE_VERSION -DPACKAGE_VERSION='"0.layout"' \
+	    -DSCOREBOARD_VERSION=99 -DSCOREBOARD_PADDING=70 \
+	    -DCHECK_TIME=1500 -c -o $@ $<
+
+tests/build/preforkd-other: $(addprefix $(other)/,$(versioned)) \
+    $(filter-out $(versioned),$(common))
+	$(link)
+
+tests/build/preforkd-layout: $(addprefix $(layout)/,src/main.o $(common))
+	$(link)
+
+# What fuzzing has found, and what it starts from, once through each target.
+tests/build/fuzz-%.o: $(srcdir)/tests/fuzz/%.c config.mk config.flags
+	$(compile) -c -o $@ $<
+
+tests/build/replay-%: tests/build/fuzz-replay.o tests/build/fuzz-%.o $(common)
+	$(link)
+
+# The same with libFuzzer, each for FUZZ_TIME seconds.
+fuzz_flags = $(filter-out -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2,$(cppflags)) \
+    -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined \
+    -fno-sanitize-recover=all
+
+tests/build/libfuzzer-%: $(srcdir)/tests/fuzz/%.c $(addprefix $(srcdir)/,\
+    $(addsuffix .c,$(filter-out src/main $(ctl:.o=),$(sources))))
+	@mkdir -p $(@D)
+	clang $(fuzz_flags) -o $@ $^ $(libs)
+
+fuzz: ## fuzz each target of tests/fuzz for FUZZ_TIME seconds
+	@$(aux)/deps fuzz
+	$(again) $(addprefix tests/build/libfuzzer-,$(fuzzers))
+	@for each in $(fuzzers); do \
+	    mkdir -p tests/build/corpus/$$each && \
+	    tests/build/libfuzzer-$$each -max_total_time=$(FUZZ_TIME) \
+	    -max_len=16384 -timeout=10 -artifact_prefix=tests/build/$$each- \
+	    -verbosity=0 -print_final_stats=1 tests/build/corpus/$$each \
+	    $(srcdir)/tests/fuzz/corpus/$$each || exit 1; done
+
 .SECONDARY:
--include $(wildcard src/*.d src/service/*.d tests/build/*.d)
+-include $(wildcard src/*.d src/service/*.d tests/build/*.d \
+    $(other)/src/*.d $(layout)/src/*.d $(layout)/src/service/*.d)
 
 ### Lint and installation
 
@@ -182,16 +251,27 @@ lint: ## check manual pages, shell files, style, and analyse the C files
 	@$(aux)/deps check
 	@$(aux)/lint $(cppflags) -std=c11
 
+# For those who build modules: where the header is, and where to put them.
+pkgconfigdir = $(libdir)/pkgconfig
+moduledir = $(libdir)/preforkd
+pc = 'moduledir=$(moduledir)' '' 'Name: preforkd' \
+    'Description: modules of the prefork TCP server preforkd' \
+    'Version: $(PACKAGE_VERSION)' 'Cflags: -I$(includedir)'
+
 pages := $(wildcard $(srcdir)/man/*.[1-9])
 sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
     runstatedir='$(runstatedir)' datadir='$(datadir)' DESTDIR='$(DESTDIR)' \
-    INSTALL='$(INSTALL)' $(aux)/sysconf
+    systemdsystemunitdir='$(systemdsystemunitdir)' INSTALL='$(INSTALL)' \
+    $(aux)/sysconf
 
 install: all ## install under DESTDIR; a configuration that is there stays
 	$(INSTALL) -d "$(DESTDIR)$(sbindir)" "$(DESTDIR)$(includedir)"
 	$(INSTALL) -m 755 src/preforkd src/preforkctl "$(DESTDIR)$(sbindir)"
+	$(INSTALL) -d "$(DESTDIR)$(pkgconfigdir)" "$(DESTDIR)$(moduledir)"
 	$(INSTALL) -m 644 $(srcdir)/src/preforkd-module.h \
 	    "$(DESTDIR)$(includedir)"
+	printf '%s\n' $(pc) >"$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
+	chmod 644 "$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
 	for page in $(pages); do \
 	    dir="$(DESTDIR)$(mandir)/man$${page##*.}"; \
 	    $(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir" || \
@@ -200,7 +280,9 @@ install: all ## install under DESTDIR; a configuration that is there stays
 
 uninstall: ## remove what install put there; a changed configuration stays
 	rm -f "$(DESTDIR)$(sbindir)/preforkd" "$(DESTDIR)$(sbindir)/preforkctl"
-	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h"
+	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h" \
+	    "$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
+	rmdir "$(DESTDIR)$(moduledir)" 2>/dev/null || :
 	for page in $(pages); do \
 	    rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
 	$(sysconf) uninstall

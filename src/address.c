@@ -1,5 +1,5 @@
 /*
- * address.c: socket addresses as text, and back.
+ * address.c: socket addresses as text, and back; prefixes of them.
  *
  * Owns the grammar of a `listen' line's address and the one text form in
  * which addresses appear in the log, the status and the greeting.  A leaf:
@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 
 #include <ctype.h>
+#include <endian.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,22 @@ set_inet6(struct address *out, const struct in6_addr *addr, in_port_t port,
 	sin6.sin6_scope_id = scope;
 	memcpy(&out->ss, &sin6, sizeof(sin6));
 	out->len = sizeof(sin6);
+}
+
+void
+address_unmap(struct address *a)
+{
+	struct sockaddr_in6 sin6;
+	struct in_addr addr;
+
+	if (a->ss.ss_family != AF_INET6)
+		return;
+	memcpy(&sin6, &a->ss, sizeof(sin6));
+	if (!IN6_IS_ADDR_V4MAPPED(&sin6.sin6_addr))
+		return;
+	memcpy(&addr, &sin6.sin6_addr.s6_addr[12], sizeof(addr));
+	memset(&a->ss, 0, sizeof(a->ss));
+	set_inet(a, addr, sin6.sin6_port);
 }
 
 /* host is what stands between the brackets; the zone is cut off it. */
@@ -255,6 +272,18 @@ address_path(const struct address *a)
 }
 
 bool
+address_conflict(const struct address *a, const struct address *b)
+{
+	if (address_path(a) == NULL && address_port(a) == 0)
+		return false;
+	if (a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0)
+		return true;
+	return a->ss.ss_family == b->ss.ss_family &&
+	    address_path(a) == NULL && address_port(a) == address_port(b) &&
+	    (address_is_any(a) || address_is_any(b));
+}
+
+bool
 address_is_any(const struct address *a)
 {
 	const struct sockaddr_in *in = (const void *)&a->ss;
@@ -264,4 +293,90 @@ address_is_any(const struct address *a)
 		return in->sin_addr.s_addr == htonl(INADDR_ANY);
 	return a->ss.ss_family == AF_INET6 &&
 	    IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr);
+}
+
+static uint64_t
+first_bits(uint64_t word, int length)
+{
+	if (length <= 0)
+		return 0;
+	return length >= 64 ? word : word & ~(UINT64_MAX >> length);
+}
+
+void
+address_cut(struct prefix *p, int length)
+{
+	p->length = length;
+	p->bits[0] = first_bits(p->bits[0], length);
+	p->bits[1] = first_bits(p->bits[1], length - 64);
+}
+
+static void
+set_bits(struct prefix *p, bool ipv6, const void *network_order)
+{
+	uint64_t bits[2] = { 0, 0 };
+
+	memcpy(bits, network_order, ipv6 ? 16 : 4);
+	p->ipv6 = ipv6;
+	p->bits[0] = be64toh(bits[0]);
+	p->bits[1] = be64toh(bits[1]);
+	p->length = ipv6 ? 128 : 32;
+}
+
+bool
+address_bits(const struct address *a, struct prefix *p)
+{
+	const struct sockaddr_in *sin = (const void *)&a->ss;
+	const struct sockaddr_in6 *sin6 = (const void *)&a->ss;
+
+	if (a->ss.ss_family == AF_INET)
+		set_bits(p, false, &sin->sin_addr);
+	else if (a->ss.ss_family == AF_INET6)
+		set_bits(p, true, &sin6->sin6_addr);
+	else
+		return false;
+	return true;
+}
+
+bool
+address_within(const struct prefix *p, const struct prefix *network)
+{
+	struct prefix cut = *p;
+
+	address_cut(&cut, network->length);
+	return p->length >= network->length && p->ipv6 == network->ipv6 &&
+	    cut.bits[0] == network->bits[0] && cut.bits[1] == network->bits[1];
+}
+
+bool
+address_parse_prefix(const char *text, struct prefix *p, const char **why)
+{
+	char host[INET6_ADDRSTRLEN];
+	const char *slash = strchr(text, '/');
+	struct in6_addr addr;
+	struct prefix whole;
+	bool ipv6 = strchr(text, ':') != NULL;
+	int64_t length;
+
+	*why = "must be ADDRESS/LENGTH, or an address, IPv4 or IPv6";
+	if (slash == NULL)
+		slash = text + strlen(text);
+	if ((size_t)(slash - text) >= sizeof(host))
+		return false;
+	strlcpy(host, text, (size_t)(slash - text) + 1);
+	if (inet_pton(ipv6 ? AF_INET6 : AF_INET, host, &addr) != 1)
+		return false;
+	set_bits(p, ipv6, &addr);
+	if (ipv6 && IN6_IS_ADDR_V4MAPPED(&addr)) {
+		*why = "must be written as the IPv4 address that it stands "
+		    "for";
+		return false;
+	}
+	length = p->length;
+	if (*slash == '/' && !parse_number(slash + 1, 0, p->length, &length))
+		return false;
+	whole = *p;
+	address_cut(p, (int)length);
+	*why = "must have no bits behind the length of its prefix";
+	return whole.bits[0] == p->bits[0] && whole.bits[1] == p->bits[1];
 }

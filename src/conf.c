@@ -135,6 +135,22 @@ assign(struct loader *ld, const struct setting *row, void *base,
 	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
 }
 
+/* The words of a line as one value. */
+static int
+assign_line(struct loader *ld, const struct setting *row, void *base,
+    const struct parse *p)
+{
+	char text[PARSE_LINE + 1];
+	int i;
+
+	strlcpy(text, p->word[1], sizeof(text));
+	for (i = 2; i < p->nwords; i++) {
+		strlcat(text, " ", sizeof(text));
+		strlcat(text, p->word[i], sizeof(text));
+	}
+	return assign(ld, row, base, text);
+}
+
 static int
 assign_global(struct loader *ld, const struct setting *row,
     const struct parse *p)
@@ -153,19 +169,6 @@ assign_words(struct loader *ld, const struct setting *row,
 	    0 : not_allowed(ld, row, word[0]);
 }
 
-/* Whether one keeps the other from being bound; port 0 is always free. */
-static bool
-in_conflict(const struct address *a, const struct address *b)
-{
-	if (address_path(a) == NULL && address_port(a) == 0)
-		return false;
-	if (a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0)
-		return true;
-	return a->ss.ss_family == b->ss.ss_family &&
-	    address_path(a) == NULL && address_port(a) == address_port(b) &&
-	    (address_is_any(a) || address_is_any(b));
-}
-
 static bool
 same_address(const struct conf_listen *a, const struct conf_listen *b)
 {
@@ -173,7 +176,7 @@ same_address(const struct conf_listen *a, const struct conf_listen *b)
 
 	for (i = 0; i < a->naddress; i++)
 		for (j = 0; j < b->naddress; j++)
-			if (in_conflict(&a->address[i], &b->address[j]))
+			if (address_conflict(&a->address[i], &b->address[j]))
 				return true;
 	return false;
 }
@@ -192,7 +195,7 @@ check_listen(struct loader *ld, const struct conf_service *owner,
 			if (other == line)
 				continue;
 			total += other->naddress;
-			/* The text names a line across reloads. */
+			/* The text names a port 0 across reloads. */
 			if (same_address(line, other) || (service == owner &&
 			    strcmp(line->text, other->text) == 0))
 				return wrong(ld, &ld->at, "listen %s: must be "
@@ -346,21 +349,11 @@ include(struct loader *ld, const char *pattern)
 	return rv;
 }
 
-/* How many words a setting may have, its keyword included. */
-static int
-most_words(const struct setting *row)
-{
-	if (row->type == TYPE_COMMAND)
-		return PARSE_WORDS;
-	return row->type == TYPE_LISTEN ? 4 : row->type == TYPE_LOG ? 3 : 2;
-}
-
 /* Whether its value is memory, which defaults cannot hand on. */
 static bool
 is_list(const struct setting *row)
 {
-	return row->type == TYPE_LISTEN || row->type == TYPE_COMMAND ||
-	    row->type == TYPE_ENV;
+	return row->type == TYPE_COMMAND || setting_is_list(row);
 }
 
 /* Whether the line has a value, and not more than one. */
@@ -368,7 +361,7 @@ static int
 check_words(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
-	const int most = most_words(row);
+	const int most = setting_most_words(row) + 1;
 	char buf[SHOWN];
 
 	if (p->nwords < 2)
@@ -393,8 +386,10 @@ check_place(struct loader *ld, const struct setting *row)
 	if (is_list(row) && before)
 		return wrong(ld, &ld->at, "%s: must come after a service line",
 		    row->name);
-	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV)
+	if (setting_is_list(row)) {
+		*seen = ld->at;
 		return 0;
+	}
 	if (before ? !TAILQ_EMPTY(&ld->sections) : row->scope == SCOPE_GLOBAL)
 		return wrong(ld, &ld->at, "%s: must come before the first "
 		    "service line", row->name);
@@ -421,11 +416,11 @@ apply(struct loader *ld, const struct parse *p)
 	if (row->type == TYPE_LISTEN)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
-	if (row->type == TYPE_COMMAND || row->type == TYPE_ENV)
+	if (is_list(row))
 		return assign_words(ld, row, p->word + 1, p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
 		return assign_global(ld, row, p);
-	return assign(ld, row, ld->section->service, p->word[1]);
+	return assign_line(ld, row, ld->section->service, p);
 }
 
 static int
@@ -492,7 +487,7 @@ override(struct loader *ld, const struct parse *p)
 		return assign_global(ld, row, p);
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		section->seen[row - settings] = ld->at;
-		if (assign(ld, row, section->service, p->word[1]) == -1)
+		if (assign_line(ld, row, section->service, p) == -1)
 			return -1;
 	}
 	return 0;
@@ -651,7 +646,72 @@ settle_kind(struct loader *ld, struct section *section)
 		    service->name);
 	if (service->kind != CONF_RUN)
 		service->run = NULL;
+	if (service->env != NULL && service->kind != CONF_EXEC &&
+	    service->kind != CONF_RESIDENT)
+		return wrong(ld, origin(ld, section, "env"), "service %s: env: "
+		    "must be for a program, of exec or resident",
+		    service->name);
 	return 0;
+}
+
+/*
+ * Whether a setting means something to this kind of service: a program that
+ * accepts by itself has no clients that anybody else knows of.
+ */
+static bool
+is_for(const struct setting *row, enum conf_kind kind)
+{
+	static const char *const never[] = { "workers-spare",
+	    "max-connections-per-worker", "first-byte-timeout",
+	    "idle-timeout", "connection-timeout", "log-connections",
+	    "per-source", "per-source-prefix", "per-source-rate",
+	    "per-source-for", "rate", "min-rate", "when-full", "refuse" };
+	static const char *const only[] = { "ready-time", "max-age",
+	    "max-memory", "max-memory-hard", "stop-signal" };
+	size_t i;
+
+	for (i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+		if (strcmp(row->name, never[i]) == 0)
+			return kind != CONF_RESIDENT;
+	for (i = 0; i < sizeof(only) / sizeof(only[0]); i++)
+		if (strcmp(row->name, only[i]) == 0)
+			return kind == CONF_RESIDENT;
+	return true;
+}
+
+/* Defaults, and -o, are for whichever services they suit. */
+static int
+check_kind(struct loader *ld, const struct section *section)
+{
+	const enum conf_kind kind = section->service->kind;
+	const struct setting *row;
+	const struct where *at;
+
+	for (row = settings; row < settings + SETTINGS; row++) {
+		at = &section->seen[row - settings];
+		if (at->line > 0 && !is_for(row, kind))
+			return wrong(ld, at, "service %s: %s: %s",
+			    section->service->name, row->name,
+			    kind == CONF_RESIDENT ? "must not be there: a "
+			    "resident program accepts by itself, and nothing "
+			    "is known of its clients" :
+			    "must be in a service that is resident");
+	}
+	return 0;
+}
+
+static int
+check_memory(struct loader *ld, const struct section *section)
+{
+	const struct conf_service *service = section->service;
+
+	if (service->max_memory == -1 || service->max_memory_hard == -1 ||
+	    service->max_memory <= service->max_memory_hard)
+		return 0;
+	return wrong(ld, origin(ld, section, "max-memory"), "service %s: "
+	    "max-memory %lld: must be at most max-memory-hard, %lld",
+	    service->name, (long long)service->max_memory,
+	    (long long)service->max_memory_hard);
 }
 
 static int
@@ -732,6 +792,8 @@ check(struct loader *ld)
 		    "line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		if (settle_kind(ld, section) == -1 ||
+		    check_kind(ld, section) == -1 ||
+		    check_memory(ld, section) == -1 ||
 		    check_service(ld, section) == -1 ||
 		    settle_user(ld, section) == -1)
 			return -1;
@@ -773,6 +835,7 @@ load_defaults(struct loader *ld, bool foreground)
 			return -1;
 	ld->defaults.workers_surge = -1;
 	ld->defaults.group = -1;
+	ld->defaults.max_memory = ld->defaults.max_memory_hard = -1;
 	for (i = 0; i < CONF_LIMITS; i++)
 		ld->defaults.limit[i] = -1;
 	if (foreground) {
@@ -857,6 +920,7 @@ free_service(struct conf_service *service)
 	for (i = 0; i < CONF_KINDS; i++)
 		setting_free_words(service->command[i]);
 	setting_free_words(service->env);
+	setting_free_words(service->per_source_for);
 	free_listens(service);
 	free(service->name);
 	free(service);
@@ -885,7 +949,6 @@ put_service(FILE *out, const struct conf_service *service)
 	struct conf_service resolved = *service;
 	const struct conf_listen *line;
 	const struct setting *row;
-	char *const *variable;
 
 	resolved.workers_surge = conf_surge(service);
 	fprintf(out, "\nservice %s\n", service->name);
@@ -895,19 +958,18 @@ put_service(FILE *out, const struct conf_service *service)
 		fputc('\n', out);
 	}
 	for (row = settings; row < settings + SETTINGS; row++) {
-		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN ||
-		    row->type == TYPE_ENV)
+		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
 			continue;
+		if (!is_for(row, service->kind))
+			continue;
+		if (setting_is_list(row)) {
+			setting_put_list(out, row, service);
+			continue;
+		}
 		if (!setting_is_set(row, &resolved))
 			continue;
 		fprintf(out, "\t%s ", row->name);
 		setting_put(out, row, &resolved);
-		fputc('\n', out);
-	}
-	for (variable = service->env; variable != NULL && *variable != NULL;
-	    variable++) {
-		fputs("\tenv ", out);
-		parse_put(out, *variable);
 		fputc('\n', out);
 	}
 }
@@ -956,6 +1018,15 @@ same_value(const struct setting *row, const struct conf *from,
 	return same;
 }
 
+static bool
+same_path(const struct conf_listen *a, const struct conf_listen *b)
+{
+	const char *x = address_path(&a->address[0]);
+	const char *y = address_path(&b->address[0]);
+
+	return x != NULL && y != NULL && strcmp(x, y) == 0;
+}
+
 /* A socket that stays keeps the mode and the owner it was created with. */
 static bool
 same_file(const struct conf_service *from, const struct conf_service *to,
@@ -966,9 +1037,8 @@ same_file(const struct conf_service *from, const struct conf_service *to,
 
 	TAILQ_FOREACH(a, &from->listens, entry) {
 		TAILQ_FOREACH(b, &to->listens, entry) {
-			if (strcmp(a->text, b->text) != 0 ||
-			    (a->mode == b->mode && a->uid == b->uid &&
-			    a->gid == b->gid))
+			if (!same_path(a, b) || (a->mode == b->mode &&
+			    a->uid == b->uid && a->gid == b->gid))
 				continue;
 			snprintf(error, CONF_ERROR_MAX, "listen %s: a new mode "
 			    "or owner needs a restart", shown(buf, a->text));
@@ -994,8 +1064,7 @@ conf_reloadable(const struct conf *from, const struct conf *to,
 	}
 	TAILQ_FOREACH(a, &from->services, entry)
 		TAILQ_FOREACH(b, &to->services, entry)
-			if (strcmp(a->name, b->name) == 0 &&
-			    !same_file(a, b, error))
+			if (!same_file(a, b, error))
 				return false;
 	return true;
 }
@@ -1016,4 +1085,16 @@ conf_slots(const struct conf *conf)
 	TAILQ_FOREACH(service, &conf->services, entry)
 		slots += service->workers_max + conf_surge(service);
 	return slots;
+}
+
+bool
+conf_fits(const struct conf *conf, int nslots, char error[CONF_ERROR_MAX])
+{
+	const int need = conf_slots(conf);
+
+	if (need > nslots)
+		error_say(error, "workers-max and workers-surge of all "
+		    "services need %d slots: the scoreboard has %d, a restart "
+		    "makes it larger", need, nslots);
+	return need <= nslots;
 }

@@ -43,6 +43,10 @@ conn_end_name(enum conn_end end)
 		return "connection-timeout";
 	case CONN_DRAIN_TIMEOUT:
 		return "drain-timeout";
+	case CONN_TOO_SLOW:
+		return "too-slow";
+	case CONN_MADE_ROOM:
+		return "made-room";
 	case CONN_RESET:
 		return "reset";
 	case CONN_FAILED:
@@ -59,6 +63,7 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	c->fd = fd;
 	c->number = 0;
 	c->peer = *peer;
+	address_unmap(&c->peer);
 	c->local_known = false;
 	c->peer_text[0] = c->local_text[0] = '\0';
 	c->started = clock_now();
@@ -68,6 +73,8 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	if (conf->connection_timeout != 0)
 		c->total_at = c->started + conf->connection_timeout;
 	c->idle_timeout = conf->idle_timeout;
+	c->min_rate = conf->min_rate;
+	c->heard = NULL;
 	c->bytes_in = c->bytes_out = 0;
 	c->end = CONN_SERVED;
 	c->nfirst = 0;
@@ -93,6 +100,16 @@ timed_out(struct conn *c, enum conn_end late)
 	return -1;
 }
 
+/* One time is free; then what has gone either way must have kept pace. */
+int64_t
+conn_slow_at(const struct conn *c)
+{
+	const uint64_t bytes = c->bytes_in + c->bytes_out;
+
+	return c->started + c->min_rate.per + (int64_t)(bytes *
+	    (uint64_t)c->min_rate.per / (uint64_t)c->min_rate.count);
+}
+
 /*
  * Prepare for a call.  The total is checked here as well, or a client that
  * never lets a call block would never meet it.
@@ -104,7 +121,8 @@ wait_begin(struct conn *c, struct wait *w, short events)
 
 	w->events = events;
 	w->until = 0;
-	if (c->total_at == 0 && c->idle_timeout == 0 && c->first_byte_at == 0)
+	if (c->total_at == 0 && c->idle_timeout == 0 &&
+	    c->first_byte_at == 0 && c->min_rate.count == 0)
 		return 0;
 	now = clock_now();
 	if (c->total_at != 0 && now > c->total_at)
@@ -114,7 +132,17 @@ wait_begin(struct conn *c, struct wait *w, short events)
 	wait_until(w, c->total_at, CONN_TOTAL_TIMEOUT);
 	if (c->idle_timeout != 0)
 		wait_until(w, now + c->idle_timeout, CONN_IDLE_TIMEOUT);
+	if (c->min_rate.count != 0)
+		wait_until(w, conn_slow_at(c), CONN_TOO_SLOW);
 	return 0;
+}
+
+/* After a signal: whether it was to make room for another, and has to. */
+static bool
+made_room(struct conn *c)
+{
+	return handler_room != 0 && c->bytes_in == 0 &&
+	    clock_now() - c->started >= CONN_SILENT;
 }
 
 /* The clock drops fractions: a deadline has passed a millisecond later. */
@@ -140,6 +168,8 @@ wait_ready(struct conn *c, const struct wait *w)
 			c->end = CONN_FAILED;
 			return -1;
 		}
+		if (n == -1 && made_room(c))
+			return timed_out(c, CONN_MADE_ROOM);
 	}
 }
 
@@ -149,7 +179,7 @@ wait_again(struct conn *c, const struct wait *w)
 {
 	switch (errno) {
 	case EINTR:
-		return 0;
+		return made_room(c) ? timed_out(c, CONN_MADE_ROOM) : 0;
 	case EAGAIN:
 		return wait_ready(c, w);
 	case EPIPE:		/* it had finished, and now has closed */
@@ -175,6 +205,9 @@ count_in(struct conn *c, const void *buf, size_t size)
 	c->nfirst += (int)room;
 	c->bytes_in += size;
 	c->first_byte_at = 0;
+	if (c->heard != NULL)
+		atomic_store_explicit(c->heard, 1, memory_order_relaxed);
+	c->heard = NULL;
 }
 
 static ssize_t
@@ -337,6 +370,7 @@ local_address(struct conn *c)
 			c->local.ss.ss_family = AF_UNIX;
 			c->local.len = sizeof(sa_family_t);
 		}
+		address_unmap(&c->local);
 		c->local_known = true;
 	}
 	return &c->local;

@@ -8,7 +8,9 @@
  * needs no refusal of its own, as no other process 1 holds the lock.
  *
  * The outcome is read in the scoreboard.  Reloads fold, and one may be under
- * way: the one to wait for is the first that begins after the signal.
+ * way: the one to wait for is the first that begins after the signal.  Of an
+ * upgrade only what is the same in every layout is read, for the new program
+ * may have another, and then a new status file.
  */
 
 #include <sys/types.h>
@@ -30,7 +32,7 @@ enum outcome { WAITING, DONE, FAILED };
 
 /* The counters before the signal. */
 struct before {
-	uint32_t	 reloads_begun;
+	uint32_t	 reloads_begun, upgrades_begun;
 	uint32_t	 log_reopened, log_reopen_failed;
 };
 
@@ -49,7 +51,7 @@ clients(struct snapshot *s, bool old)
 	const struct slot *c;
 	unsigned int n = 0;
 
-	if (snapshot_read_slots(s, error) == -1)
+	if (s->nslots == 0 || snapshot_read_slots(s, error) == -1)
 		return 0;
 	for (c = s->slot; c < s->slot + s->nslots; c++)
 		if (look_serving(c))
@@ -65,6 +67,33 @@ no_master(const struct snapshot *s)
 	return FAILED;
 }
 
+/* No outcome so far; will there be one? */
+static enum outcome
+not_yet(const struct snapshot *s)
+{
+	if (!s->alive)
+		return no_master(s);
+	if (s->status.state >= MASTER_DRAINING) {
+		log_warnx("the server is being stopped");
+		return FAILED;
+	}
+	return WAITING;
+}
+
+/* Once for each generation that is waited for. */
+static void
+say_waits(const struct status *s)
+{
+	static uint32_t said;
+
+	if (s->reload_waits == said || s->reload_waits == 0)
+		return;
+	said = s->reload_waits;
+	printf("the reload waits for %u old connections of generation %u\n",
+	    s->reload_waits_for, said);
+	fflush(stdout);
+}
+
 static enum outcome
 judge_reload(struct snapshot *s, const struct before *before)
 {
@@ -76,17 +105,38 @@ judge_reload(struct snapshot *s, const struct before *before)
 		return DONE;
 	}
 	if (s->status.reloads > before->reloads_begun) {
-		log_warnx("reload failed: %s", log_quote(why, sizeof(why),
-		    s->status.reload_why, strlen(s->status.reload_why)));
+		log_warnx("reload failed: %s", log_quoted(why, sizeof(why),
+		    s->status.reload_why));
 		return FAILED;
 	}
-	if (!s->alive)
-		return no_master(s);
-	if (s->status.state >= MASTER_DRAINING) {
-		log_warnx("the server is being stopped");
+	say_waits(&s->status);
+	return not_yet(s);
+}
+
+static enum outcome
+judge_upgrade(struct snapshot *s, const struct before *before)
+{
+	static char from[4 * STATUS_PRODUCT], to[4 * STATUS_PRODUCT];
+	static char why[4 * sizeof(s->status.upgrade.why)];
+	const struct status_upgrade *u = &s->status.upgrade;
+
+	log_quote(from, sizeof(from), u->from, strlen(u->from));
+	log_quote(to, sizeof(to), s->status.product,
+	    strlen(s->status.product));
+	log_quote(why, sizeof(why), u->why, strlen(u->why));
+	if (u->done > before->upgrades_begun) {
+		printf("upgraded from %s to %s\n", from, to);
+		return DONE;
+	}
+	if (u->ended > before->upgrades_begun) {
+		if (u->from[0] == '\0')
+			log_warnx("upgrade failed: %s", why);
+		else
+			log_warnx("upgraded from %s to %s, but the old "
+			    "workers go on: %s", from, to, why);
 		return FAILED;
 	}
-	return WAITING;
+	return not_yet(s);
 }
 
 static enum outcome
@@ -155,7 +205,7 @@ wait_for(struct server *server, const struct request *r,
 
 	for (;;) {
 		/* Unstable for now, perhaps. */
-		outcome = snapshot_read(&server->now, error) == -1 ? WAITING :
+		outcome = server->read(&server->now, error) == -1 ? WAITING :
 		    r->judge(&server->now, before);
 		if (outcome != WAITING)
 			return outcome == DONE ? CTL_OK : CTL_BAD;
@@ -180,12 +230,13 @@ signal_and_wait(struct server *server, const struct request *r, int pidfd)
 	char error[CONF_ERROR_MAX];
 	struct before before;
 
-	if (snapshot_read(s, error) == -1 ||
+	if (server->read(s, error) == -1 ||
 	    server_identify(server, true, error) == -1) {
 		log_warnx("%s: nothing sent: %s", r->name, error);
 		return CTL_UNKNOWN;
 	}
 	before.reloads_begun = s->status.reloads_begun;
+	before.upgrades_begun = s->status.upgrade.begun;
 	before.log_reopened = s->log_reopened;
 	before.log_reopen_failed = s->log_reopen_failed;
 	/* A second SIGTERM would cut the clients that the first one spares. */
@@ -242,6 +293,14 @@ int
 control_stop(struct server *server)
 {
 	static const struct request r = { "stop", SIGTERM, judge_stop };
+
+	return request(server, &r);
+}
+
+int
+control_upgrade(struct server *server)
+{
+	static const struct request r = { "upgrade", SIGUSR2, judge_upgrade };
 
 	return request(server, &r);
 }

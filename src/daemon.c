@@ -33,10 +33,15 @@
 
 static int ready_fd = -1;		/* the caller waits at the other end */
 static bool keep_stderr;
-static struct pidfh *pidfile;
+
+/* fd -1: none.  The lock is the descriptor's, and outlives an exec(2). */
+static struct {
+	char	*path;
+	int	 fd;
+} pidfile = { NULL, -1 };
 
 void
-daemon_descriptors(void)
+daemon_descriptors(int n)
 {
 	int fd;
 
@@ -44,7 +49,7 @@ daemon_descriptors(void)
 		if ((fd = open("/dev/null", O_RDWR)) == -1)
 			fatal("open /dev/null");
 	} while (fd < FD_LOG);
-	closefrom(FD_LOG);
+	closefrom(FD_LOG + n);
 }
 
 /* Whether a signal came that is to end the start. */
@@ -139,11 +144,7 @@ daemon_ready(void)
 static int
 refuse(char error[CONF_ERROR_MAX], const char *path, const char *why)
 {
-	char name[CONF_ERROR_MAX / 2];
-
-	snprintf(error, CONF_ERROR_MAX, "pidfile %s: %s", log_quote(name,
-	    sizeof(name), path, strlen(path)), why);
-	return -1;
+	return error_at(error, "pidfile", path, why);
 }
 
 /*
@@ -183,41 +184,90 @@ in_use(char error[CONF_ERROR_MAX], const char *path, pid_t other)
 	return refuse(error, path, why);
 }
 
+/* The pid in a file that another process has locked; 0: none yet. */
+static pid_t
+pid_in(const char *path)
+{
+	char text[16];
+	ssize_t n;
+	int fd;
+
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) == -1)
+		return 0;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return (pid_t)strtonum(text, 1, INT_MAX, NULL);
+}
+
 int
 daemon_lock(const char *path, char error[CONF_ERROR_MAX])
 {
-	pid_t other = 0;
-	int i;
+	int fd, i;
 
 	if (check_place(path, error) == -1)
 		return -1;
 	for (i = 0; i < LOCK_TRIES; i++) {
-		if ((pidfile = pidfile_open(path, 0644, &other)) != NULL)
+		fd = flopen(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC,
+		    0644);
+		if (fd != -1)
 			break;
-		if (errno != EEXIST && errno != EAGAIN)
+		if (errno != EWOULDBLOCK)
 			return refuse(error, path, strerror(errno));
 		poll(NULL, 0, 50);
 	}
-	if (pidfile == NULL)
-		return in_use(error, path, other);
-	/* pidfile_open() leaves that out. */
-	if (fcntl(pidfile_fileno(pidfile), F_SETFD, FD_CLOEXEC) == -1)
+	if (fd == -1)
+		return in_use(error, path, pid_in(path));
+	if (ftruncate(fd, 0) == -1) {
+		close(fd);
 		return refuse(error, path, strerror(errno));
-	return 0;
+	}
+	return daemon_keep_pid_file(path, fd) == 0 ? 0 :
+	    refuse(error, path, strerror(errno));
+}
+
+int
+daemon_keep_pid_file(const char *path, int fd)
+{
+	pidfile.fd = fd;
+	pidfile.path = strdup(path);
+	return pidfile.path != NULL ? 0 : -1;
+}
+
+const char *
+daemon_pid_file(int *fd)
+{
+	*fd = pidfile.fd;
+	return pidfile.path;
 }
 
 int
 daemon_write_pid(void)
 {
-	if (pidfile == NULL)
+	char text[16];
+	int size = snprintf(text, sizeof(text), "%ld", (long)getpid());
+	ssize_t n;
+
+	if (pidfile.fd == -1)
 		return 0;
-	return pidfile_write(pidfile);
+	n = pwrite(pidfile.fd, text, (size_t)size, 0);
+	if (n >= 0 && n < size)
+		errno = ENOSPC;
+	return n == size ? 0 : -1;
 }
 
+/* Only what we have locked: another may have its place by now. */
 void
 daemon_remove_pid(void)
 {
-	if (pidfile != NULL)
-		pidfile_remove(pidfile);
-	pidfile = NULL;
+	struct stat ours, named;
+
+	if (pidfile.fd == -1)
+		return;
+	if (fstat(pidfile.fd, &ours) == 0 &&
+	    lstat(pidfile.path, &named) == 0 &&
+	    ours.st_dev == named.st_dev && ours.st_ino == named.st_ino)
+		unlink(pidfile.path);
+	close(pidfile.fd);
+	pidfile.fd = -1;
 }

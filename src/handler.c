@@ -19,6 +19,7 @@
 
 volatile sig_atomic_t handler_pending[NSIG];
 volatile sig_atomic_t handler_retired;
+volatile sig_atomic_t handler_room;
 pid_t handler_master;
 unsigned int handler_drain_seconds;
 _Atomic uint32_t *handler_slot_state;
@@ -44,6 +45,13 @@ handler_retire(int sig)
 	atomic_compare_exchange_strong(handler_slot_state, &busy,
 	    SLOT_DRAINING);
 	errno = saved;
+}
+
+void
+handler_make_room(int sig)
+{
+	(void)sig;
+	handler_room = 1;
 }
 
 void

@@ -1,8 +1,12 @@
 /*
- * listen.c: addresses to listening sockets, queue depth, farewell.
+ * listen.c: addresses to listening sockets, inherited sockets, queue depth,
+ * farewell.
  *
  * Owns the master's listening sockets from socket(2) to close(2), and the
- * files of Unix sockets that it created.  It may call address.c; it never
+ * files of Unix sockets that it created.  A socket that was handed over by
+ * whoever started the server (sd_listen_fds(3)) belongs to them: it serves a
+ * `listen' line while there is one, and its queue, its backlog and its file
+ * are left alone.  It may call address.c and parse.c; it never
  * accepts, never waits and never logs: errors go to the caller as a line.
  * It must not set O_NONBLOCK (the flag would change for every process at
  * once) and must not remove a file that it has not created.
@@ -22,6 +26,7 @@
 #endif
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +35,16 @@
 #include "preforkd.h"
 
 #define QUIET	200		/* ms without a client: the queue is served */
+
+/* Sockets that were handed over; they stay open for as long as we live. */
+static struct inherited {
+	int		 fd;
+	bool		 used;		/* by a listener */
+	bool		 both;		/* [::], and takes IPv4 too */
+	struct address	 address;
+	char		 name[ADDRESS_TEXT];
+} inherited[CONF_LISTENERS_MAX];
+static int ninherited;
 
 /* `listen ADDRESS: WHAT: WHY'.  Keeps errno: callers look at EAFNOSUPPORT. */
 static int
@@ -163,6 +178,36 @@ bind_unix(struct listener *l, const struct conf_listen *line,
 	return 0;
 }
 
+/*
+ * Drop every SYN that is not a SYN-ACK.  Unlike listen(fd, 0), which leaves
+ * room for one more and resets it at the end, this lets handshakes that have
+ * begun come to their end.  The filter of a TCP socket sees the packet from
+ * the TCP header on; the flags are its byte 13 (RFC 9293, 3.1).
+ */
+static int
+drop_syns(int fd)
+{
+#ifdef __linux__
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),	/* ACK SYN */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
+	};
+	const struct sock_fprog program = {
+		.len = sizeof(code) / sizeof(code[0]),
+		.filter = code
+	};
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
+	    sizeof(program));
+#else
+	(void)fd;
+	return -1;
+#endif
+}
+
 static int
 open_socket(struct listener *l, const struct conf_listen *line, int backlog,
     char error[CONF_ERROR_MAX])
@@ -175,6 +220,9 @@ open_socket(struct listener *l, const struct conf_listen *line, int backlog,
 	if ((family == AF_UNIX ? bind_unix(l, line, error) :
 	    bind_inet(l, error)) == -1)
 		return -1;
+	/* Where it is not to be had, clients come early. */
+	if (family != AF_UNIX)
+		drop_syns(l->fd);
 	/* Two sockets may share a port until one of them listens. */
 	if (listen(l->fd, backlog) == -1)
 		return failed(l, "listen", "", error);
@@ -186,12 +234,185 @@ open_socket(struct listener *l, const struct conf_listen *line, int backlog,
 	return 0;
 }
 
+int
+listen_handed_over(char error[CONF_ERROR_MAX])
+{
+	static const char *const names[] = { "LISTEN_PID", "LISTEN_FDS",
+	    "LISTEN_FDNAMES" };
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	int64_t number = 0, n = 0;
+	int rv = 0;
+	size_t i;
+
+	if (pid != NULL && parse_number(pid, 1, INT_MAX, &number) &&
+	    number == getpid() && fds != NULL &&
+	    !parse_number(fds, 0, CONF_LISTENERS_MAX, &n))
+		rv = error_say(error, "LISTEN_FDS: must be 0 to %d sockets",
+		    CONF_LISTENERS_MAX);
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		unsetenv(names[i]);
+	return rv == -1 ? -1 : (int)n;
+}
+
+static int
+socket_option(int fd, int level, int name)
+{
+	socklen_t len = sizeof(int);
+	int value = 0;
+
+	return getsockopt(fd, level, name, &value, &len) == 0 ? value : -1;
+}
+
+static int
+unwanted(int fd, const char *why, char error[CONF_ERROR_MAX])
+{
+	return error_say(error, "inherited descriptor %d: %s", fd, why);
+}
+
+/* Its flags are those of the open file description, and so of everybody. */
+static int
+make_blocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags == -1 || (flags & O_NONBLOCK) == 0)
+		return flags == -1 ? -1 : 0;
+	return fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
+static int
+adopt(int fd, int least, char error[CONF_ERROR_MAX])
+{
+	struct inherited *in = &inherited[ninherited];
+	int family, i, rv;
+
+	memset(in, 0, sizeof(*in));
+	in->address.len = sizeof(in->address.ss);
+	rv = getsockname(fd, (struct sockaddr *)&in->address.ss,
+	    &in->address.len);
+	address_unmap(&in->address);
+	family = in->address.ss.ss_family;
+	if (rv == -1 ||
+	    (family != AF_INET && family != AF_INET6 && family != AF_UNIX) ||
+	    socket_option(fd, SOL_SOCKET, SO_TYPE) != SOCK_STREAM ||
+	    socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 1)
+		return unwanted(fd, "must be a listening socket, of TCP or a "
+		    "Unix stream", error);
+	address_text(&in->address, in->name, sizeof(in->name));
+	in->both = family == AF_INET6 && address_is_any(&in->address) &&
+	    socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+	for (i = 0; i < ninherited; i++)
+		if (strcmp(inherited[i].name, in->name) == 0)
+			return unwanted(fd, "must be the only one with its "
+			    "address", error);
+	if (make_blocking(fd) == -1 ||
+	    (in->fd = fcntl(fd, F_DUPFD_CLOEXEC, least)) == -1)
+		return unwanted(fd, strerror(errno), error);
+	close(fd);
+	ninherited++;
+	return 0;
+}
+
+int
+listen_adopt(int n, char error[CONF_ERROR_MAX])
+{
+	int fd, least = FD_LOG + n;
+
+	if (least < FD_FIRST_FREE)
+		least = FD_FIRST_FREE;
+	for (fd = FD_LOG; fd < FD_LOG + n; fd++)
+		if (adopt(fd, least, error) == -1)
+			return -1;
+	return 0;
+}
+
+void
+listen_inherit_again(struct listener *l)
+{
+	struct inherited *in;
+
+	l->inherited = true;
+	if (ninherited == CONF_LISTENERS_MAX)
+		return;
+	in = &inherited[ninherited++];
+	*in = (struct inherited){ .fd = l->fd, .used = true,
+	    .address = l->address };
+	strlcpy(in->name, l->name, sizeof(in->name));
+	in->both = l->address.ss.ss_family == AF_INET6 &&
+	    address_is_any(&l->address) &&
+	    socket_option(l->fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+}
+
+/* Whether one of the addresses of the service is this one. */
+static bool
+is_served(const struct conf_service *service, const char *name)
+{
+	const struct conf_listen *line;
+	char text[ADDRESS_TEXT];
+	int part;
+
+	TAILQ_FOREACH(line, &service->listens, entry)
+		for (part = 0; part < line->naddress; part++)
+			if (strcmp(address_text(&line->address[part], text,
+			    sizeof(text)), name) == 0)
+				return true;
+	return false;
+}
+
+int
+listen_all_wanted(const struct conf *conf, char error[CONF_ERROR_MAX])
+{
+	const struct conf_service *service;
+	char name[ADDRESS_TEXT * 4];
+	int i;
+
+	for (i = 0; i < ninherited; i++) {
+		TAILQ_FOREACH(service, &conf->services, entry)
+			if (is_served(service, inherited[i].name))
+				break;
+		if (service == NULL)
+			return error_say(error, "inherited socket %s: must be "
+			    "the address of a listen line", log_quote(name,
+			    sizeof(name), inherited[i].name,
+			    strlen(inherited[i].name)));
+	}
+	return 0;
+}
+
+/*
+ * Take an inherited socket with the address of l.  Returns 1, 0 when there is
+ * none, or -1 with EAFNOSUPPORT when one for IPv6 serves IPv4 as well.
+ */
+static int
+inherit(struct listener *l, char error[CONF_ERROR_MAX])
+{
+	struct inherited *in;
+
+	for (in = inherited; in < inherited + ninherited; in++) {
+		if (!in->used && strcmp(in->name, l->name) == 0) {
+			in->used = l->inherited = true;
+			l->fd = in->fd;
+			l->address = in->address;
+			return 1;
+		}
+		if (in->both && l->address.ss.ss_family == AF_INET &&
+		    address_is_any(&l->address) &&
+		    address_port(&l->address) == address_port(&in->address)) {
+			error_say(error, "listen %s: the inherited socket for "
+			    "IPv6 takes IPv4 as well", l->name);
+			errno = EAFNOSUPPORT;
+			return -1;
+		}
+	}
+	return 0;
+}
+
 struct listener *
 listen_open(const struct conf_service *service, const struct conf_listen *line,
     int part, char error[CONF_ERROR_MAX])
 {
 	struct listener *l;
-	int saved;
+	int found = 0, saved;
 
 	if ((l = calloc(1, sizeof(*l))) == NULL) {
 		snprintf(error, CONF_ERROR_MAX, "listen %s: out of memory",
@@ -206,12 +427,19 @@ listen_open(const struct conf_service *service, const struct conf_listen *line,
 	l->text = strdup(line->text);
 	if (l->service == NULL || l->text == NULL)
 		failed(l, "strdup", "", error);
-	else if (open_socket(l, line, service->backlog, error) == 0)
+	else if ((found = inherit(l, error)) == 1 || (found == 0 &&
+	    open_socket(l, line, service->backlog, error) == 0))
 		return l;
 	saved = errno;
 	listen_close(l);
 	errno = saved;
 	return NULL;
+}
+
+int
+listen_lengthen(struct listener *l, int backlog)
+{
+	return l->inherited ? 0 : listen(l->fd, backlog);
 }
 
 void
@@ -247,40 +475,25 @@ unlink_own(struct listener *l)
 	l->ino = 0;
 }
 
-/*
- * Drop every SYN that is not a SYN-ACK.  Unlike listen(fd, 0), which leaves
- * room for one more and resets it at the end, this lets handshakes that have
- * begun come to their end.  The filter of a TCP socket sees the packet from
- * the TCP header on; the flags are its byte 13 (RFC 9293, 3.1).
- */
-static int
-drop_syns(int fd)
+int
+listen_welcome(struct listener *l)
 {
 #ifdef __linux__
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),	/* ACK SYN */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
-	};
-	const struct sock_fprog program = {
-		.len = sizeof(code) / sizeof(code[0]),
-		.filter = code
-	};
+	const int unused = 0;
 
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
-	    sizeof(program));
-#else
-	(void)fd;
-	return -1;
+	if (!l->inherited && l->address.ss.ss_family != AF_UNIX &&
+	    setsockopt(l->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused,
+	    sizeof(unused)) == -1 && errno != ENOENT)
+		return -1;
 #endif
+	l->state = LISTENER_OPEN;
+	return 0;
 }
 
 void
 listen_refuse(struct listener *l)
 {
-	if (l->address.ss.ss_family == AF_UNIX)
+	if (l->inherited || l->address.ss.ss_family == AF_UNIX)
 		unlink_own(l);
 	else if (drop_syns(l->fd) == -1)
 		listen(l->fd, 0);
@@ -293,13 +506,36 @@ listen_pending(const struct listener *l)
 {
 	struct pollfd pfd = { .fd = l->fd, .events = POLLIN };
 
+	if (l->inherited)
+		return false;
 	/* Who cannot be asked may have a client: better late than lost. */
 	return poll(&pfd, 1, 0) == -1 || (pfd.revents & POLLIN) != 0;
 }
 
 bool
+listen_is_shut(const struct listener *l)
+{
+	struct pollfd pfd = { .fd = l->fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/* A port that the kernel has chosen was lost, and is asked for by number. */
+int
+listen_again(const struct listener *l, int backlog)
+{
+	const struct sockaddr *sa = (const struct sockaddr *)&l->address.ss;
+
+	if (bind(l->fd, sa, l->address.len) == -1 && errno != EINVAL)
+		return -1;
+	return listen(l->fd, backlog) == -1 || listen_is_shut(l) ? -1 : 0;
+}
+
+bool
 listen_quiet(struct listener *l, int64_t now)
 {
+	if (l->inherited)
+		return true;
 	if (listen_pending(l)) {
 		l->empty_since = 0;
 		return false;
@@ -312,8 +548,14 @@ listen_quiet(struct listener *l, int64_t now)
 void
 listen_close(struct listener *l)
 {
+	int i;
+
 	unlink_own(l);
-	if (l->fd != -1) {
+	if (l->inherited) {
+		for (i = 0; i < ninherited; i++)
+			if (inherited[i].fd == l->fd)
+				inherited[i].used = false;
+	} else if (l->fd != -1) {
 		shutdown(l->fd, SHUT_RDWR);
 		close(l->fd);
 	}

@@ -6,8 +6,8 @@
  * escaped their values), and hands them to the sink, each batch at once.
  * Lines that cannot be written are counted, and said before the next one that
  * can.  SIGUSR1 opens the file anew, between two batches.  Ends when all write
- * ends are closed; an idle logger makes no system call.  It must not log
- * through log.c: it would wait for itself.
+ * ends are closed, or at SIGUSR2; an idle logger makes no system call.  It must
+ * not log through log.c: it would wait for itself.
  *
  * Limit: half a line that a full disk took stays so when the file is rotated
  * before there is room.
@@ -62,15 +62,6 @@ struct logger {
 	char		 in[LOGGER_PIPE + LOGGER_LINE];
 	char		 out[LOGGER_PIPE];
 };
-
-static int64_t
-monotonic(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /*
  * After out was written up to done, and no further: keep the rest of a line
@@ -199,7 +190,7 @@ repeat_timeout(struct logger *l)
 	}
 	if (least == INT64_MAX)
 		return -1;
-	l->now = monotonic();
+	l->now = clock_now();
 	return least > l->now ? (int)(least - l->now) : 0;
 }
 
@@ -400,7 +391,10 @@ logger_open(struct logger *l)
 		logger_say(l, LOG_LEVEL_ERROR, error);
 }
 
-/* Wait for lines; 0 at the end of all writers. */
+/*
+ * Wait for lines; 0 at the end of all writers, or when told to leave: what has
+ * been read is written then, and the pipe keeps the rest for another.
+ */
 static ssize_t
 logger_read(struct logger *l)
 {
@@ -409,9 +403,11 @@ logger_read(struct logger *l)
 	for (;;) {
 		if (handler_pending[SIGUSR1] != 0)
 			logger_reopen(l);
+		if (handler_pending[SIGUSR2] != 0)
+			return 0;
 		if (logger_wait(&pfd, repeat_timeout(l)) == 1)
 			break;
-		l->now = monotonic();
+		l->now = clock_now();
 		repeat_end_due(l);
 		out_flush(l);
 	}
@@ -437,7 +433,7 @@ logger_main(struct logger *l)
 	atomic_fetch_add(&l->commons->log_begun, 1);
 	while ((n = logger_read(l)) > 0) {
 		l->insize += (size_t)n;
-		l->now = monotonic();
+		l->now = clock_now();
 		repeat_end_due(l);
 		logger_take(l);
 		out_flush(l);

@@ -19,6 +19,8 @@
 #define LOOK_EVERY	1000	/* ms, while there are clients */
 #define KILL_GRACE	500	/* for a worker past connection-timeout */
 #define BATCH		64	/* workers started in one pass */
+#define PRESSED_EVERY	100	/* ms, while clients of programs wait */
+#define ROOM_EVERY	50	/* ms between looks at a full pool */
 
 bool
 look_serving(const struct slot *slot)
@@ -126,13 +128,18 @@ look_at(struct master *m, int n)
 		c->kill_at = 0;
 		c->was_ready = true;
 		c->pool->been_ready++;
+		if (c->pool->service->conf->kind == CONF_RESIDENT)
+			spawn_succeeded(c->pool->service);
 	}
 	if (served > c->served)
 		spawn_succeeded(c->pool->service);
 	c->served = served;
-	count_child(&c->pool->counts, c->state, shown);
+	/* Until those that shall replace it are there, it needs no other. */
+	count_child(&c->pool->counts, c->state, c->blind &&
+	    m->reload.state == RELOAD_STARTING ? SLOT_IDLE : shown);
 	if (look_serving(slot)) {
 		m->busy++;
+		c->pool->serving++;
 		watch_client(m, n);
 	} else {
 		c->client_seen = 0;
@@ -156,8 +163,10 @@ look_at_workers(struct master *m)
 	int i;
 
 	m->busy = m->lingering = 0;
-	TAILQ_FOREACH(p, &m->pools, entry)
+	TAILQ_FOREACH(p, &m->pools, entry) {
 		memset(&p->counts, 0, sizeof(p->counts));
+		p->serving = 0;
+	}
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0)
 			look_at(m, i);
@@ -200,6 +209,7 @@ repair(struct master *m)
 	scoreboard_head(&m->board);
 	repair_free_slots(m);
 	repair_hints(m);
+	sources_repair(m->board.commons->source, m->pid, m->board.nslots);
 }
 
 /*
@@ -214,26 +224,33 @@ claim(const struct pool *p)
 	return p->alive < due ? due - p->alive : 0;
 }
 
-/* Workers that the service may still have, for this pool. */
-static int
-room_for(const struct master *m, const struct pool *pool)
+/*
+ * Workers that the service may still have, for this pool.  While a reload
+ * makes it smaller, the surge comes on top of what it was.
+ */
+int
+look_room(const struct master *m, const struct pool *pool, int limit)
 {
 	const struct conf_service *conf = pool->service->conf;
 	const struct pool *p;
-	int here = 0, everywhere = 0, reserved = 0;
+	int here = 0, everywhere = 0, reserved = 0, most = 0;
 
 	TAILQ_FOREACH(p, &m->pools, entry) {
 		if (p->service->index != pool->service->index)
 			continue;
 		everywhere += p->alive;
+		if (p->service->conf->workers_max > most)
+			most = p->service->conf->workers_max;
 		if (p->service != pool->service)
 			continue;
 		here += p->alive - p->counts.draining;
 		if (p != pool)
 			reserved += claim(p);
 	}
-	here = conf->workers_max - reserved - here;
-	everywhere = conf->workers_max + conf_surge(conf) - everywhere;
+	here = limit - reserved - here;
+	everywhere = most + conf_surge(conf) - everywhere;
+	if (everywhere > m->nunused)
+		everywhere = m->nunused;
 	return here < everywhere ? here : everywhere;
 }
 
@@ -273,20 +290,102 @@ retire_idle(struct master *m, const struct pool *p, int n)
 	}
 }
 
+/*
+ * The queue of programs that accept by themselves, which tells whether they
+ * are enough: looked at once a second, and more often while clients wait.
+ */
+static void
+watch_queue(struct master *m, struct pool *p)
+{
+	struct listener *l = p->listener;
+
+	if (m->now >= p->look_at) {
+		listen_measure(l);
+		if (l->waiting == 0 && listen_pending(l))
+			l->waiting = 1;	/* who knows how many */
+		p->pressed = l->waiting > 0 ? p->pressed + 1 : 0;
+		p->look_at = m->now +
+		    (l->waiting > 0 ? PRESSED_EVERY : LOOK_EVERY);
+	}
+	master_wake_at(m, p->look_at);
+	p->counts.queued = l->waiting;
+	p->counts.pressed = p->pressed;
+	if (p->pressed > 0)
+		p->window_end = m->now + p->service->conf->workers_idle_time;
+	p->counts.calm = m->now >= p->window_end;
+	if (p->counts.calm)
+		p->window_end = m->now + p->service->conf->workers_idle_time;
+}
+
+/* How busy a pool is; what pool_plan() asks for. */
+static void
+measure(struct master *m, struct pool *p)
+{
+	if (p->service->conf->kind == CONF_RESIDENT) {
+		watch_queue(m, p);
+		return;
+	}
+	if (p->counts.idle == 0)
+		listen_measure(p->listener);
+	else
+		p->listener->waiting = 0;
+	p->counts.queued = p->listener->waiting;
+	p->counts.least_idle = quietest(m, p);
+}
+
 static void
 say_full(struct pool *p, int room)
 {
 	struct service *s = p->service;
+	const bool resident = s->conf->kind == CONF_RESIDENT;
+	const bool busy = resident ? p->pressed >= POOL_PRESSED :
+	    p->counts.idle == 0 && p->counts.busy > 0;
 
-	if (p->counts.idle > 0)
+	if (resident ? p->pressed == 0 : p->counts.idle > 0)
 		s->full_said = false;
-	else if (room <= 0 && p->counts.starting == 0 &&
-	    p->counts.busy > 0 && !s->full_said) {
+	else if (room <= 0 && p->counts.starting == 0 && busy &&
+	    !s->full_said) {
 		log_warnx("all workers are busy and workers-max is reached "
 		    "service=%s workers-max=%d queued=%d", s->conf->name,
 		    s->conf->workers_max, p->counts.queued);
 		s->full_said = true;
 	}
+}
+
+/* The one of a pool that has been silent for longest, or -1. */
+static int
+most_silent(const struct master *m, const struct pool *p)
+{
+	const struct slot *slot = m->board.commons->slot;
+	int64_t since, oldest = m->now - CONN_SILENT;
+	int i, found = -1;
+
+	for (i = 0; i < m->board.nslots; i++) {
+		if (m->pid[i] == 0 || m->child[i].pool != p ||
+		    m->child[i].nudged > m->now - CONN_SILENT ||
+		    atomic_load(&slot[i].state) != SLOT_BUSY ||
+		    atomic_load(&slot[i].heard) != 0)
+			continue;
+		since = atomic_load(&slot[i].since);
+		if (since <= oldest) {
+			oldest = since;
+			found = i;
+		}
+	}
+	return found;
+}
+
+/* In a full pool, silent clients make room for those that wait. */
+static void
+make_room(struct master *m, const struct pool *p)
+{
+	int n = p->counts.queued < BATCH ? p->counts.queued : BATCH, slot;
+
+	if (n == 0)
+		return;
+	master_wake_at(m, m->now + ROOM_EVERY);
+	for (; n > 0 && (slot = most_silent(m, p)) != -1; n--)
+		spawn_make_room(m, slot);
 }
 
 static void
@@ -310,6 +409,8 @@ set_low(struct master *m, const struct pool *p, int room)
 	struct status_listener *row;
 	int spare = p->service->conf->workers_spare;
 
+	if (p->service->conf->kind == CONF_RESIDENT)
+		spare = room = 0;
 	row = &m->board.status->listener[p->listener->index];
 	atomic_store(&row->low, room > 0 && m->fork_delay == 0 &&
 	    p->service->delay == 0 ? (spare + 1) / 2 : 0);
@@ -320,24 +421,31 @@ plan_pool(struct master *m, struct pool *p)
 {
 	struct service *s = p->service;
 	struct pool_limits limit = { .min = p->min,
-	    .spare = s->conf->workers_spare, .room = room_for(m, p),
+	    .spare = s->conf->workers_spare,
+	    .room = look_room(m, p, s->conf->workers_max),
 	    .batch = BATCH, .throttled = s->delay != 0 };
 	struct pool_plan plan;
 	int room = limit.room;
 
-	if (p->counts.idle == 0)
-		listen_measure(p->listener);
-	else
-		p->listener->waiting = 0;
-	p->counts.queued = p->listener->waiting;
-	p->counts.least_idle = quietest(m, p);
+	measure(m, p);
+	p->no_room = room <= 0 && p->counts.starting == 0 &&
+	    p->been_ready < p->first;
 	say_full(p, room);
-	plan = pool_plan(&p->counts, &limit);
+	if (room <= 0 && p->counts.idle == 0 && p->counts.starting == 0 &&
+	    s->conf->when_full == CONF_FULL_DROP_SILENT)
+		make_room(m, p);
+	plan = s->conf->kind == CONF_RESIDENT ?
+	    pool_plan_resident(&p->counts, &limit) :
+	    pool_plan(&p->counts, &limit);
 	if (plan.start > 0 && !spawn_allowed(m, s)) {
 		s->delayed += plan.start;
 		plan.start = 0;
 	}
 	carry_out(m, p, &plan);
+	if (plan.start > 0)
+		p->pressed = 0;
+	else if (plan.retire == 0)
+		renew(m, p);
 	set_low(m, p, room - plan.start);
 }
 

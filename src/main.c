@@ -6,7 +6,6 @@
  * not start, 2 stopped with clients cut, 64 usage.
  */
 
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -293,39 +292,6 @@ create_scoreboard(struct master *m, const struct conf *conf)
 	return path;
 }
 
-/*
- * Memory that no child inherits: what the master knows is none of a worker's
- * business, and a worker born between two of its changes would keep a copy of
- * the page for itself.
- */
-static void *
-private_table(size_t n, size_t size)
-{
-	void *p;
-
-	p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED || madvise(p, n * size, MADV_DONTFORK) == -1)
-		fatal("mmap of the table of workers");
-	return p;
-}
-
-static void
-allocate(struct master *m)
-{
-	int n = m->board.nslots;
-
-	m->child = private_table((size_t)n, sizeof(*m->child));
-	m->pid = private_table((size_t)n, sizeof(*m->pid));
-	m->unused = private_table((size_t)n, sizeof(*m->unused));
-	while (n > 0)
-		m->unused[m->nunused++] = --n;
-	m->reload.fd = -1;
-	TAILQ_INIT(&m->generations);
-	TAILQ_INIT(&m->pools);
-	TAILQ_INIT(&m->listeners);
-}
-
 /* What the logger will open; every time, for it may be rotated away. */
 static void
 try_log(const struct conf *conf)
@@ -350,34 +316,69 @@ prepare(struct master *m, struct conf *conf)
 	lock_pid_file(conf, m->source);
 	try_log(conf);
 	path = create_scoreboard(m, conf);
-	allocate(m);
+	master_allocate(m);
 	m->now = clock_now();
 	if (reload_generation(m, conf, error) == NULL)
 		give_up(path, error);
 	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
-		snprintf(error, sizeof(error), "fork of the logger: %s",
-		    strerror(errno));
+		error_say(error, "fork of the logger: %s", strerror(errno));
 		give_up(path, error);
 	}
-	free(path);
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
 	log_echo(conf->log.kind != CONF_LOG_STDERR);
+	if (path != NULL && !scoreboard_in_memory(path))
+		log_warnx("status-file %s: on a disk, which may hold up "
+		    "workers", path);
+	free(path);
 	TAILQ_FOREACH(s, &conf->services, entry)
 		warn_of_user(s);
+}
+
+/* Those of the caller go, but for sockets that we are to serve. */
+static void
+descriptors(const struct options *o)
+{
+	char error[CONF_ERROR_MAX];
+	int n;
+
+	if ((n = listen_handed_over(error)) == -1)
+		fatalx("%s", error);
+	if (o->check > 0)
+		n = 0;
+	daemon_descriptors(n);
+	if (listen_adopt(n, error) == -1)
+		fatalx("%s", error);
+}
+
+/* The new program's start in the place of the old one. */
+static int
+go_on(struct master *m)
+{
+	notify_take();
+	upgrade_take(m, &options.source);
+	setproctitle("master");
+	return master_run(m);
 }
 
 int
 main(int argc, char *argv[])
 {
 	char error[CONF_ERROR_MAX];
+	enum upgrade_role role;
 	struct conf *conf;
 
 	log_init("preforkd");
 	if (argc < 1)
 		usage();
+	role = upgrade_start(argc, argv);
 	parse_options(&options, argc, argv);
-	daemon_descriptors();
+	master.source = &options.source;
+	if (role == UPGRADE_CHECK)
+		upgrade_check(&options.source);
+	if (role == UPGRADE_TAKE)
+		return go_on(&master);
+	descriptors(&options);
 	sig_reset();	/* a check that hangs can be interrupted */
 	if ((conf = conf_load(&options.source, error)) == NULL) {
 		log_errorx("%s", error);
@@ -389,15 +390,17 @@ main(int argc, char *argv[])
 		conf_free(conf);
 		return 0;
 	}
+	if (listen_all_wanted(conf, error) == -1)
+		fatalx("%s", error);
 	sig_block(NULL);
 	if (!options.source.foreground)
 		daemon_background(conf->log.kind == CONF_LOG_STDERR);
+	notify_take();
 	umask(022);
 	tzset();	/* while the file can be read: see chroot */
 	if (chdir("/") == -1)
 		fatal("chdir /");
 	privs_shield(conf->dumpable);
-	master.source = &options.source;
 	master.print_ready = options.print_ready;
 	prepare(&master, conf);
 	setproctitle("master");

@@ -8,6 +8,7 @@
  * from the shared map only numbers, for sizing and statistics (look.c).
  */
 
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 
@@ -15,6 +16,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,6 +30,39 @@
 #define VAIN_PASSES	16	/* in a row, for the wake-up pipe alone */
 #define VAIN_PAUSE	10	/* ms without it then */
 #define START_FORKS	400	/* ms of delay: 4 failures end a start */
+
+/*
+ * Memory that no child inherits: what the master knows is none of a worker's
+ * business, and a worker born between two of its changes would keep a copy of
+ * the page for itself.
+ */
+static void *
+private_table(size_t n, size_t size)
+{
+	void *p;
+
+	p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED || madvise(p, n * size, MADV_DONTFORK) == -1)
+		fatal("mmap of the table of workers");
+	return p;
+}
+
+void
+master_allocate(struct master *m)
+{
+	int n = m->board.nslots;
+
+	m->child = private_table((size_t)n, sizeof(*m->child));
+	m->pid = private_table((size_t)n, sizeof(*m->pid));
+	m->unused = private_table((size_t)n, sizeof(*m->unused));
+	while (n > 0)
+		m->unused[m->nunused++] = --n;
+	m->reload.fd = m->upgrade.binary = m->upgrade.state = -1;
+	TAILQ_INIT(&m->generations);
+	TAILQ_INIT(&m->pools);
+	TAILQ_INIT(&m->listeners);
+}
 
 void
 master_wake_at(struct master *m, int64_t when)
@@ -49,9 +84,12 @@ drain_time(const struct pool *p)
 void
 master_pull(struct master *m, struct pool *p)
 {
-	int64_t from = m->stop_from != 0 ? m->stop_from : m->now;
+	const struct generation *g = p->service->generation;
+	int64_t from = g->leave_from;
 	int i;
 
+	if (from == 0)
+		from = m->stop_from != 0 ? m->stop_from : m->now;
 	p->leaving = true;
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0 && m->child[i].pool == p)
@@ -62,11 +100,17 @@ master_pull(struct master *m, struct pool *p)
 void
 master_farewell(struct master *m, struct listener *l)
 {
-	if (l->state != LISTENER_OPEN)
+	const struct pool *p;
+	int64_t longest = 0;
+
+	if (l->state > LISTENER_OPEN)
 		return;
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l &&
+		    p->service->conf->drain_timeout > longest)
+			longest = p->service->conf->drain_timeout;
 	listen_refuse(l);
-	l->state = LISTENER_LEAVING;
-	l->empty_since = 0;
+	l->leave_by = m->now + longest;
 	master_wake_at(m, m->now);
 }
 
@@ -87,37 +131,94 @@ close_all(struct master *m)
 			l->state = LISTENER_CLOSED;
 }
 
+/* A pool of a generation that is coming up: a farewell is not for it. */
+static bool
+coming(const struct master *m, const struct pool *p)
+{
+	return m->state == MASTER_RUNNING && !p->service->generation->ready;
+}
+
+/* Its workers are due as well; who is queued has waited too long. */
+static void
+cut_queue(struct master *m, struct listener *l)
+{
+	struct pool *p;
+
+	listen_measure(l);
+	log_warnx("clients in the queue are cut, drain-timeout passed "
+	    "address=%s queued=%d", l->name, l->waiting);
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l)
+			master_pull(m, p);
+	l->state = LISTENER_CLOSED;
+	master_wake_at(m, m->now);
+}
+
+/* A client was queued after all. */
+static void
+ask_back(struct master *m, struct listener *l)
+{
+	struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l && !coming(m, p))
+			break;
+	if (p != NULL)
+		p->leaving = false;
+	l->state = LISTENER_LEAVING;
+	l->empty_since = 0;
+	master_wake_at(m, m->now);
+}
+
+/* Pull its workers; how many there are, those of a coming pool not counted. */
+static int
+pull_all(struct master *m, struct listener *l, bool *kept)
+{
+	struct pool *p;
+	int alive = 0;
+
+	*kept = false;
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->listener != l)
+			continue;
+		if (coming(m, p)) {
+			*kept = true;
+			continue;
+		}
+		if (l->state != LISTENER_PULLED)
+			master_pull(m, p);
+		alive += p->alive;
+	}
+	l->state = LISTENER_PULLED;
+	return alive;
+}
+
 /*
  * The workers of a listener that leaves: told to go when its queue has been
- * empty for a while, asked back when a client was queued all the same.
+ * empty for a while, asked back when a client was queued all the same.  A
+ * reload that runs may want it back; then it is not closed.
  */
 static void
 farewell(struct master *m, struct listener *l)
 {
-	bool pulled = l->state == LISTENER_PULLED;
-	struct pool *p;
-	int alive = 0;
+	bool pulled = l->state == LISTENER_PULLED, kept;
+	bool over = m->state == MASTER_RUNNING && m->now >= l->leave_by;
+	int alive;
 
-	if (!pulled && !listen_quiet(l, m->now)) {
+	if (!pulled && !over && !listen_quiet(l, m->now)) {
 		master_wake_at(m, m->now + LISTENER_EVERY);
 		return;
 	}
-	TAILQ_FOREACH(p, &m->pools, entry) {
-		if (p->listener != l)
-			continue;
-		if (!pulled)
-			master_pull(m, p);
-		alive += p->alive;
-		if (pulled && listen_pending(l)) {
-			p->leaving = false;
-			l->state = LISTENER_LEAVING;
-			l->empty_since = 0;
-			master_wake_at(m, m->now);
-			return;
-		}
+	if (pulled && !over && listen_pending(l)) {
+		ask_back(m, l);
+		return;
 	}
-	l->state = pulled && alive == 0 ? LISTENER_CLOSED : LISTENER_PULLED;
-	master_wake_at(m, m->now + (alive == 0 ? 0 : PULLED_EVERY));
+	alive = pull_all(m, l, &kept);
+	if (!kept && over && listen_pending(l))
+		cut_queue(m, l);
+	else if (!kept && pulled && alive == 0)
+		l->state = LISTENER_CLOSED;
+	master_wake_at(m, m->now + (alive == 0 && !kept ? 0 : PULLED_EVERY));
 }
 
 static void
@@ -143,7 +244,8 @@ count_queued(struct master *m)
 
 	TAILQ_FOREACH(l, &m->listeners, entry) {
 		listen_measure(l);
-		m->cut += (uint64_t)l->waiting;
+		if (!l->inherited)
+			m->cut += (uint64_t)l->waiting;
 	}
 }
 
@@ -224,7 +326,7 @@ act_on_stop(struct master *m)
 		master_wake_at(m, m->stop_by);
 }
 
-/* A reload that is asked for while one runs waits in its flag. */
+/* A reload or upgrade asked for while one runs waits in its flag. */
 static void
 act_on_reload(struct master *m)
 {
@@ -234,8 +336,9 @@ act_on_reload(struct master *m)
 		reload_begin(m);
 	if (taken(SIGUSR1) && m->logger != 0)
 		kill(m->logger, SIGUSR1);
-	if (taken(SIGUSR2))
-		log_notice("SIGUSR2: this version cannot upgrade in place");
+	if (m->state == MASTER_RUNNING && m->reload.state == RELOAD_IDLE &&
+	    taken(SIGUSR2))
+		reload_begin_upgrade(m);
 }
 
 /* For whoever started it; a pipe that is full is not waited for. */
@@ -277,6 +380,7 @@ ready(struct master *m, struct generation *g)
 	}
 	if (m->print_ready)
 		print_addresses(m);
+	notify(m);	/* before the command that started the server ends */
 	daemon_ready();
 }
 
@@ -339,6 +443,8 @@ judge_readiness(struct master *m)
 		}
 	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)
 		not_ready(m, g, "no process can be started");
+	else if (m->state == MASTER_RUNNING && reload_waits(m))
+		return;
 	else if (m->now >= g->ready_by)
 		not_ready(m, g, "its workers are not ready in time");
 	else
@@ -361,9 +467,33 @@ keep_logger(struct master *m)
 	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);
-	} else
+	} else if (m->logger_leaves)
+		m->logger_leaves = false;	/* asked to, after an upgrade */
+	else
 		log_errorx("the logger died and was replaced, lines that it "
 		    "had read are lost");
+}
+
+/* In the generation at work; its throttle has tried for long enough. */
+static void
+judge_crash_loop(struct master *m)
+{
+	const struct generation *g;
+	const struct service *s;
+
+	TAILQ_FOREACH(g, &m->generations, entry)
+		if (g->ready)
+			break;
+	if (g == NULL || m->state != MASTER_RUNNING)
+		return;
+	TAILQ_FOREACH(s, &g->services, entry) {
+		if (!spawn_crash_loop(s))
+			continue;
+		spawn_tell_crash_loop(m, s);
+		m->crash_loop = true;
+		stop_gracefully(m);
+		return;
+	}
 }
 
 /* One read: honest workers write a byte a pass, a hostile one no end. */
@@ -402,19 +532,22 @@ wait_on(struct pollfd *fds, nfds_t n, int64_t until)
 static void
 wait_for_news(struct master *m)
 {
-	struct pollfd fds[2] = { { .fd = m->poke_fd, .events = POLLIN },
-	    { .fd = m->reload.fd, .events = POLLIN } };
+	static struct pollfd fds[2 + CONF_LISTENERS_MAX];
 	int64_t began = clock_now(), until = began + VAIN_PAUSE;
 	bool vain = m->forks == m->forks_seen;
+	nfds_t nfds;
 	int n;
 
+	fds[0] = (struct pollfd){ .fd = m->poke_fd, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = m->reload.fd, .events = POLLIN };
+	nfds = 2 + renew_watch(m, fds + 2);
 	m->forks_seen = m->forks;
 	if (m->wake_at != 0 && m->wake_at < until)
 		until = m->wake_at;
-	if (m->vain >= VAIN_PASSES && wait_on(&fds[1], 1, until) != 0)
+	if (m->vain >= VAIN_PASSES && wait_on(&fds[1], nfds - 1, until) != 0)
 		return;
 	began = clock_now();
-	if ((n = wait_on(fds, 2, m->wake_at)) == -1 && errno != EINTR)
+	if ((n = wait_on(fds, nfds, m->wake_at)) == -1 && errno != EINTR)
 		log_error("ppoll");
 	if (n > 0)
 		wait_on(NULL, 0, began);
@@ -430,19 +563,22 @@ pass(struct master *m)
 	empty_poke_pipe(m);
 	if (taken(SIGCHLD))
 		spawn_reap(m);
+	renew_listeners(m);
 	act_on_stop(m);
 	act_on_reload(m);
 	look_at_workers(m);
 	if (m->state != MASTER_KILLING)
 		look_plan(m);
 	judge_readiness(m);
-	if (handler_pending[SIGHUP] && m->state == MASTER_RUNNING &&
-	    m->reload.state == RELOAD_IDLE)
+	judge_crash_loop(m);
+	if ((handler_pending[SIGHUP] || handler_pending[SIGUSR2]) &&
+	    m->state == MASTER_RUNNING && m->reload.state == RELOAD_IDLE)
 		master_wake_at(m, m->now);
 	farewells(m);
 	reload_bury(m);
 	keep_logger(m);
 	status_publish(m);
+	notify(m);
 	look_next(m);
 }
 
@@ -473,7 +609,8 @@ finish(struct master *m)
 	    (unsigned long long)atomic_load(m->board.counter));
 	end_log(m);
 	daemon_remove_pid();
-	return m->failed ? 1 : m->cut > 0 ? 2 : 0;
+	return m->failed ? 1 : m->crash_loop ? EX_SOFTWARE :
+	    m->cut > 0 ? 2 : 0;
 }
 
 int

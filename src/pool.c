@@ -61,3 +61,27 @@ pool_plan(const struct pool_counts *n, const struct pool_limits *limit)
 		plan.retire = retirements(n, limit);
 	return plan;
 }
+
+/*
+ * Nobody knows which of them are idle; whether they are enough, their queue
+ * tells.  Clients that one look meets may be a burst, those of several looks in
+ * a row lack a program each; and while no look meets any, there may be fewer.
+ */
+struct pool_plan
+pool_plan_resident(const struct pool_counts *n,
+    const struct pool_limits *limit)
+{
+	const int alive = n->starting + n->idle + n->busy;
+	const int surplus = alive - max(limit->min, 1);
+	struct pool_plan plan = { -surplus, 0 };
+
+	if (n->pressed >= POOL_PRESSED)
+		plan.start = max(plan.start, n->queued - n->starting);
+	if (limit->throttled)
+		plan.start = min(plan.start, n->starting > 0 ? 0 : 1);
+	plan.start = min(plan.start, min(limit->room, limit->batch));
+	plan.start = max(plan.start, 0);
+	if (plan.start == 0 && n->calm && n->queued == 0 && surplus > 0)
+		plan.retire = min((surplus + 9) / 10, n->idle);
+	return plan;
+}

@@ -30,13 +30,15 @@
 static const struct command {
 	const char	*name;
 	int		(*run)(struct server *);
+	bool		 any_layout;
 } commands[] = {
-	{ "deaths", show_deaths },
-	{ "reload", control_reload },
-	{ "reopen", control_reopen },
-	{ "status", show_status },
-	{ "stop", control_stop },
-	{ "workers", show_workers }
+	{ "deaths", show_deaths, false },
+	{ "reload", control_reload, false },
+	{ "reopen", control_reopen, false },
+	{ "status", show_status, false },
+	{ "stop", control_stop, false },
+	{ "upgrade", control_upgrade, true },
+	{ "workers", show_workers, false }
 };
 
 static const struct command *
@@ -177,8 +179,10 @@ server_open(struct server *server, const char *path, char *error)
 	}
 	if (snapshot_init(&server->now, path) == -1)
 		return error_say(error, "%s: name too long", path);
-	if (snapshot_read(&server->now, error) == -1)
+	if (server->read(&server->now, error) == -1)
 		return -1;
+	if (server->read == snapshot_read_head)
+		return 0;
 	return snapshot_read_slots(&server->now, error);
 }
 
@@ -190,7 +194,7 @@ usage(void)
 	    "usage: preforkctl [-p pid-file] [-s status-file] "
 	    "status | workers | deaths\n"
 	    "       preforkctl [-p pid-file] [-s status-file] [-t seconds]\n"
-	    "                  reload | reopen | stop\n"
+	    "                  reload | reopen | stop | upgrade\n"
 	    "       preforkctl -V\n");
 	exit(EX_USAGE);
 }
@@ -201,6 +205,8 @@ run(struct server *server, const struct command *command, const char *path)
 	char error[CONF_ERROR_MAX];
 	int code;
 
+	server->read = command->any_layout ? snapshot_read_head :
+	    snapshot_read;
 	if (server_open(server, path, error) == 0)
 		code = command->run(server);
 	else {

@@ -46,7 +46,8 @@ enum {
 	WORKER_START_FAILED,	/* could not set itself up */
 	WORKER_SICK,		/* its listener is unusable */
 	WORKER_ORPHAN,		/* the master is gone */
-	WORKER_SERVICE_FAILED	/* the service's start function failed */
+	WORKER_SERVICE_FAILED,	/* the service's start function failed */
+	WORKER_PROGRAM_ENDED	/* its resident program, see its slot */
 };
 
 /* clock.c */
@@ -54,7 +55,7 @@ enum {
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t	 clock_now(void);
 
-/* address.c: socket addresses as text, and back */
+/* address.c: socket addresses as text, and back; prefixes of them */
 
 /* Room for any address as text: a Unix path, brackets, port, NUL. */
 #define ADDRESS_TEXT	128
@@ -77,10 +78,33 @@ char	*address_text(const struct address *, char *buf, size_t size);
 char	*address_host(const struct address *, char *buf, size_t size);
 /* The port in host order; 0 for a Unix socket. */
 unsigned int address_port(const struct address *);
+/* Whether b keeps a from being bound; a port 0 is always free. */
+bool	 address_conflict(const struct address *a, const struct address *b);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
+/* What an inherited IPv6 socket calls an IPv4 address becomes that. */
+void	 address_unmap(struct address *);
 /* The path of a Unix socket, or NULL for other families. */
 const char *address_path(const struct address *);
+
+/* The first bits of an address; those that do not count are 0. */
+struct prefix {
+	bool		 ipv6;
+	uint64_t	 bits[2];	/* IPv4: the top half of [0] */
+	int		 length;
+};
+
+/*
+ * Parse `10.0.0.0/8', `2001:db8::/32', or an address, which is all of it.
+ * Returns false with *why set to what is wrong and what is allowed (static
+ * text): also for bits behind the prefix, and for IPv4-mapped IPv6.
+ */
+bool	 address_parse_prefix(const char *, struct prefix *, const char **why);
+/* All bits of an address; false for a Unix socket, which has none. */
+bool	 address_bits(const struct address *, struct prefix *);
+/* Leave the first bits only. */
+void	 address_cut(struct prefix *, int length);
+bool	 address_within(const struct prefix *, const struct prefix *network);
 
 /* parse.c: configuration text as lines of words, and words as values */
 
@@ -124,13 +148,16 @@ void	 parse_put(FILE *, const char *word);
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
 int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
+/* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
+int	 error_at(char error[CONF_ERROR_MAX], const char *what,
+	    const char *path, const char *why);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
 /* One `listen' line. */
 struct conf_listen {
 	TAILQ_ENTRY(conf_listen) entry;
-	char		*text;		/* as written: its name in reloads */
+	char		*text;		/* as written: names a port 0 */
 	struct address	 address[2];	/* what it means */
 	int		 naddress;
 	mode_t		 mode;		/* Unix socket: permissions */
@@ -142,6 +169,11 @@ enum conf_connections {		/* log-connections */
 	CONF_CONNECTIONS_NO,
 	CONF_CONNECTIONS_END,
 	CONF_CONNECTIONS_BOTH
+};
+
+enum conf_crash_loop {		/* on-crash-loop */
+	CONF_CRASH_LOOP_KEEP_TRYING,
+	CONF_CRASH_LOOP_EXIT
 };
 
 /* What serves the clients of a service. */
@@ -187,6 +219,36 @@ struct conf_log {
 	int		 facility;	/* as in syslog(3) */
 };
 
+/* How many of the first bits of an address make a source. */
+struct conf_lengths {
+	int		 ipv4, ipv6;
+};
+
+/* So many in a time, and so many at once; count 0: any. */
+struct conf_rate {
+	int64_t		 count;
+	int64_t		 per;		/* ms */
+	int64_t		 burst;
+};
+
+enum conf_when_full {
+	CONF_FULL_QUEUE,
+	CONF_FULL_DROP_SILENT
+};
+
+enum conf_refuse_how {
+	CONF_REFUSE_CLOSE,
+	CONF_REFUSE_RESET,
+	CONF_REFUSE_MESSAGE
+};
+
+#define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
+
+struct conf_refuse {
+	enum conf_refuse_how how;
+	char		 text[CONF_REFUSE_MAX];
+};
+
 /* One `service' section, with the defaults before it applied. */
 struct conf_service {
 	TAILQ_ENTRY(conf_service) entry;
@@ -208,10 +270,24 @@ struct conf_service {
 	int64_t		 connection_timeout;
 	int64_t		 drain_timeout;
 	int		 log_connections; /* enum conf_connections */
+	int		 on_crash_loop;	/* enum conf_crash_loop */
+	int64_t		 ready_time;	/* of resident, as all of these */
+	int64_t		 max_age;
+	int64_t		 max_memory;	/* bytes; -1: none */
+	int64_t		 max_memory_hard;
+	int		 stop_signal;	/* index of setting_stop_signal() */
 	struct conf_user user;
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
 	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	int		 per_source;	/* connections at once; 0: any */
+	struct conf_lengths per_source_prefix;
+	struct conf_rate per_source_rate;
+	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	struct conf_rate rate;
+	struct conf_rate min_rate;	/* bytes; burst means nothing */
+	int		 when_full;	/* enum conf_when_full */
+	struct conf_refuse refuse;
 	int		 new_privileges;
 	char		 chdir[CONF_ROOT_MAX];
 	mode_t		 umask;
@@ -268,6 +344,8 @@ bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 	    char error[CONF_ERROR_MAX]);
 /* The slots the scoreboard needs for it: max + surge, all services. */
 int	 conf_slots(const struct conf *);
+/* Whether so many slots do; false with a line in error. */
+bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
 
@@ -288,6 +366,10 @@ enum setting_type {
 	TYPE_RUN,		/* a built-in service */
 	TYPE_COMMAND,		/* char **, words */
 	TYPE_ENV,		/* char **, a NAME=VALUE a line */
+	TYPE_LENGTHS,		/* struct conf_lengths */
+	TYPE_RATE,		/* struct conf_rate */
+	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
 	TYPE_INCLUDE
@@ -311,7 +393,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	41
+#define SETTINGS	55
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -325,20 +407,28 @@ char	*setting_range(const struct setting *, char *buf, size_t size);
  * Returns the name, or NULL when there is neither.
  */
 const char *setting_default_user(struct conf_user *);
+/* The most words that a value may have. */
+int	 setting_most_words(const struct setting *);
 /*
- * Set one value in the struct conf or conf_service at base.  Returns false
+ * Set one value in the struct conf or conf_service at base; one of several
+ * words has a blank between them.  Returns false
  * when text is not allowed there; listen, service and include never are.
  */
 bool	 setting_set(const struct setting *, void *base, const char *text);
+/* Whether a setting may be repeated, and each of its lines is a value. */
+bool	 setting_is_list(const struct setting *);
 /*
- * The same for words after a keyword: those of a TYPE_COMMAND, or one more of
- * a TYPE_ENV.
+ * The same for words after a keyword: those of a TYPE_COMMAND, or one more
+ * line of a list.
  */
 bool	 setting_set_words(const struct setting *, void *base,
 	    const char *const *word, int nwords);
 void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
+void	 setting_put_list(FILE *, const struct setting *, const void *base);
+/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
+bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
 bool	 setting_is_set(const struct setting *, const void *base);
 /* The same for a struct conf_log and the words after `log'. */
 bool	 setting_set_log(struct conf_log *, const char *const *word,
@@ -350,6 +440,8 @@ bool	 setting_set_log(struct conf_log *, const char *const *word,
 bool	 setting_set_listen(struct conf_listen *, const char *const *word,
 	    int nwords, const char **why);
 void	 setting_put_listen(FILE *, const struct conf_listen *);
+/* The number of the signal that a service's stop-signal names. */
+int	 setting_stop_signal(const struct conf_service *);
 /*
  * The table as lines of tab-separated fields for tests of the documents:
  * name, scope, type, range, default, reload, help.
@@ -361,21 +453,27 @@ void	 setting_table(FILE *);
 /* NULL-ended. */
 extern const struct preforkd_service *const builtin_services[];
 
-/* listen.c: addresses to listening sockets, queue depth, farewell */
+/* listen.c: addresses to listening sockets, inherited ones, farewell */
 
 enum listener_state {
+	LISTENER_OPENING,	/* takes no client yet, but for a Unix one */
 	LISTENER_OPEN,
 	LISTENER_LEAVING,	/* refuses new clients, its queue is served */
 	LISTENER_PULLED,	/* its workers were told to leave */
 	LISTENER_CLOSED
 };
 
-/* One listening socket; several for a `listen' line such as `*:80'. */
+/*
+ * One listening socket; several for a `listen' line such as `*:80'.  In
+ * reloads it is known by its address, and one that was asked for with port 0
+ * by the line that it was opened for.
+ */
 struct listener {
 	TAILQ_ENTRY(listener) entry;
-	char		*service;	/* name of the service and ... */
-	char		*text;		/* ... line, for reloads */
-	int		 part;		/* which address of that line: 0, 1 */
+	char		*service;	/* name of the service, ... */
+	char		*text;		/* ... the line, ... */
+	int		 part;		/* ... which address of it: 0, 1 */
+	bool		 inherited;	/* from our caller, who owns it */
 	int		 fd;		/* close-on-exec, blocking */
 	struct address	 address;	/* as bound: port 0 resolved */
 	char		 name[ADDRESS_TEXT];	/* the same as text */
@@ -384,33 +482,66 @@ struct listener {
 	int		 index;		/* its row in the scoreboard */
 	enum listener_state state;
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
+	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
+	bool		 resident;	/* programs accept on it */
+	bool		 broken;	/* by one of them, for good */
+	int64_t		 revive_at;	/* not earlier */
 	int		 limit;		/* length of the queue, last asked */
 	int		 waiting;	/* in the queue, last asked */
+	int		 number;	/* in what an upgrade hands over */
 };
 
 /*
- * Bind and listen.  A family that the kernel lacks fails with EAFNOSUPPORT.
- * A stale Unix socket is replaced; one that answers, and any other file, is
- * not.  Returns NULL with a line in error that names the address.
+ * How many sockets were handed to this process, by LISTEN_FDS and LISTEN_PID,
+ * which leave the environment; they begin at FD_LOG.  Returns 0 for none, or
+ * -1 with a line in error.
+ */
+int	 listen_handed_over(char error[CONF_ERROR_MAX]);
+/* Keep that many, elsewhere.  Returns 0, or -1 with a line in error. */
+int	 listen_adopt(int n, char error[CONF_ERROR_MAX]);
+/* Whether each has a `listen' line; 0, or -1 with a line in error. */
+int	 listen_all_wanted(const struct conf *, char error[CONF_ERROR_MAX]);
+/*
+ * Take the inherited socket with this address, or bind and listen.  A family
+ * that the kernel lacks fails with EAFNOSUPPORT.  A stale Unix socket is
+ * replaced; one that answers, and any other file, is not.  One of our own takes
+ * no client before listen_welcome().  Returns NULL with a line in error that
+ * names the address.
  */
 struct listener *listen_open(const struct conf_service *,
 	    const struct conf_listen *, int part, char error[CONF_ERROR_MAX]);
+/* Take clients from now on, or again; 0, or -1 with errno. */
+int	 listen_welcome(struct listener *);
 /* Ask for waiting and limit; 0 when the system cannot tell. */
 void	 listen_measure(struct listener *);
-/* Farewell, step 1: no new client; what is queued stays. */
+/* The length of its queue, unless that is another's; 0, or -1 and errno. */
+int	 listen_lengthen(struct listener *, int backlog);
+/*
+ * Farewell, step 1: no new client; what is queued stays.  An inherited socket
+ * stays as it is, for its owner: it is quiet at once, and nothing is pending.
+ */
 void	 listen_refuse(struct listener *);
 /* Farewell: whether the queue has been empty for 200 ms. */
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
-/* Last step: no worker's copy can accept or hold the port; frees it. */
+/* In a new program: one that the old one had inherited. */
+void	 listen_inherit_again(struct listener *);
+/* Whether somebody has shut it down. */
+bool	 listen_is_shut(const struct listener *);
+/* Listen again, then; 0, or -1: a Unix socket cannot. */
+int	 listen_again(const struct listener *, int backlog);
+/*
+ * Last step: no worker's copy can accept or hold the port; frees it.  An
+ * inherited one stays open, for a `listen' line that comes back.
+ */
 void	 listen_close(struct listener *);
 
 /* daemon.c: descriptors, background with readiness, pid file */
 
-/* 0, 1 and 2 are open whatever the caller left, nothing else is. */
-void	 daemon_descriptors(void);
+/* 0, 1 and 2 are open whatever the caller left, and n that follow. */
+void	 daemon_descriptors(int n);
 /*
  * Goes on in a child; the caller's process ends when that is ready.  The
  * caller's standard error is kept for good when the log goes there.
@@ -425,9 +556,52 @@ void	 daemon_ready(void);
  * error, such as `preforkd is running already, pid 123'.
  */
 int	 daemon_lock(const char *path, char error[CONF_ERROR_MAX]);
+/* The locked pid file, for an upgrade: its path, NULL for none, and *fd. */
+const char *daemon_pid_file(int *fd);
+/* The same, inherited.  Returns 0, or -1 when there is no memory. */
+int	 daemon_keep_pid_file(const char *path, int fd);
 /* 0, or -1 with errno; nothing to do when there is no pid file. */
 int	 daemon_write_pid(void);
 void	 daemon_remove_pid(void);
+
+/* sources.c: how many connections each source has, over all workers */
+
+struct source;
+
+struct source_limit {
+	int64_t		 now;		/* us */
+	int		 most;		/* at once; 0: any number */
+	int64_t		 interval;	/* us for each; 0: no rate */
+	int64_t		 burst;		/* at least 1 */
+};
+
+/* A cell that a connection holds; key is set by the caller. */
+struct source_claim {
+	uint64_t	 key;
+	struct source	*source;	/* NULL: none */
+	int		 cell;
+};
+
+enum source_answer {
+	SOURCE_ADMITTED,
+	SOURCE_UNKNOWN,		/* admitted, there is no room to count it */
+	SOURCE_FULL,
+	SOURCE_TOO_FAST
+};
+
+/* What a source is known by: a prefix, at the service of this row. */
+uint64_t source_key(const struct prefix *, int service,
+	    const uint64_t secret[2]);
+/* One more connection of the source, for the worker of this slot. */
+enum source_answer source_claim(struct source *table, struct source_claim *,
+	    int slot, const struct source_limit *);
+void	 source_release(struct source_claim *, int slot);
+/* Connections that the source has now. */
+int	 source_count(struct source *table, uint64_t key);
+/* In the master: what a dead worker of this slot held. */
+void	 sources_forget(struct source *table, int slot);
+/* In the master: what no live worker holds. */
+void	 sources_repair(struct source *table, const pid_t *pid, int nslots);
 
 /* program.c: a program to run: its file, its environment, its start */
 
@@ -452,6 +626,7 @@ struct program {
 	char *const	*argv;
 	char *const	*env;
 	int		 fd[4];		/* as 0 to 3; fd[3] is -1: nothing */
+	char		*pid_text;	/* its pid is written here, or NULL */
 };
 
 /*
@@ -473,11 +648,22 @@ __attribute__((__format__(printf, 3, 4)))
 bool	 program_env_put(struct program_env *, const char *name,
 	    const char *fmt, ...);
 /*
+ * Add a variable for the program's own pid, and return where that is to be
+ * written; NULL when there is no room.
+ */
+char	*program_env_pid(struct program_env *, const char *name);
+/*
  * Start it in a session of its own, with signals as at login; it is killed
  * when this process ends.  All signals are blocked meanwhile.  Returns its
  * pid, or -1 with errno, of execve(2) too.
  */
 pid_t	 program_start(const struct program *);
+/*
+ * Whether it has ended, without waiting.  Then what is left of its process
+ * group is killed, while its number still is its own, and *status is set as by
+ * waitpid(2).
+ */
+bool	 program_ended(pid_t, int *status);
 
 /* session.c: the sessions that programs of this worker lead */
 
@@ -553,9 +739,42 @@ void	 says_finish(struct says *, int64_t now);
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
-/* exec.c: a program for each connection */
+/* admit.c: whether a connection may come in */
 
 struct worker;
+
+/* In a worker, before its first client. */
+void	 admit_start(const struct worker *);
+/*
+ * Whether it may be served.  Returns NULL, or one word why not; it is then
+ * for the caller to end it by admit_refuse().
+ */
+const char *admit(const struct conn *);
+/*
+ * Say what there is to be said, in one write that does not wait.  Returns
+ * whether it said something that must not be lost when it is closed.
+ */
+bool	 admit_refuse(const struct conn *);
+/* The connection is over. */
+void	 admit_left(void);
+/*
+ * Milliseconds to wait before the next accept(2), for the rate of the
+ * service; 0: none.
+ */
+int	 admit_pause(void);
+
+/* module.c: a service, built in or of a shared object, in its process */
+
+/*
+ * Load it if need be, open and start it.  Returns NULL with *service set, or
+ * what is wrong, not escaped, in one text that the next call changes.
+ */
+const char *module_enter(const struct conf_service *,
+	    const struct preforkd_service **service);
+/* Stop and close it.  SIGALRM ends this process after so many seconds. */
+void	 module_leave(const struct preforkd_service *, unsigned int seconds);
+
+/* exec.c: a program for each connection */
 
 /* In a worker, before its first client; 0, or -1 after having said why. */
 int	 exec_start(const struct worker *);
@@ -565,10 +784,25 @@ void	 exec_interrupted(void);
 /* The worker leaves. */
 void	 exec_stop(void);
 
+/* usage.c: what another process uses, from /proc */
+
+struct usage {
+	pid_t		 parent;
+	int64_t		 cpu;		/* ms, all its threads */
+	int64_t		 memory;	/* bytes, resident */
+};
+
+/* 0, or -1 when there is no such process, or no /proc. */
+int	 usage_of(pid_t, struct usage *);
+
 /* privs.c: the one way down */
 
 /* In the master: not to be chosen when memory runs out, not to be dumped. */
 void	 privs_shield(bool dumpable);
+/* Whether it is safer than the caller's processes, which have this score. */
+bool	 privs_shielded(int *score);
+/* After an upgrade, before privs_shield(): what was before stays. */
+void	 privs_keep_shield(int score);
 /*
  * Whether workers can become what the service is to run as.  Returns NULL, or
  * the name of the setting that cannot be had, and in why what is wrong.
@@ -591,7 +825,8 @@ void	 privs_drop_logger(bool opens_files);
 
 /* sig.c: the table of signals */
 
-/* Forget every disposition and the mask the caller left us with. */
+/* Forget every disposition, and the mask, too, that the caller left us with. */
+void	 sig_default(void);
 void	 sig_reset(void);
 /* Block everything; the master waits with *waiting, which blocks nothing. */
 void	 sig_block(sigset_t *old);
@@ -630,19 +865,26 @@ void	 sig_table(FILE *);
 extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 /* Worker: leave after this connection. */
 extern volatile sig_atomic_t handler_retired;
+/* Worker: the client is to go if it has been silent; it clears it. */
+extern volatile sig_atomic_t handler_room;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_nothing(int);
 
 /* scoreboard.c: the shared mappings */
 
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
-#define SCOREBOARD_VERSION	1
+#ifndef SCOREBOARD_VERSION
+#define SCOREBOARD_VERSION	2
+#endif
 #define SCOREBOARD_DEATHS	64
+#define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
+#define SCOREBOARD_GENERATIONS	32
 
 enum slot_state {
 	SLOT_FREE,
@@ -665,10 +907,12 @@ struct slot {
 	_Atomic uint32_t state;		/* enum slot_state */
 	_Atomic uint32_t epoch;		/* which worker of this slot */
 	_Atomic uint32_t lingering;	/* connections, while idle */
+	_Atomic uint32_t heard;		/* the client has sent something */
 	_Atomic int64_t	 since;		/* start of the connection, or idling */
 	_Atomic uint64_t client;	/* number of the last client */
 	_Atomic uint64_t served;	/* connections come to an end */
 	_Atomic uint64_t accepted;	/* by this worker */
+	_Atomic uint64_t refused;	/* of them */
 	_Atomic uint32_t generation;
 	_Atomic int32_t	 pid;
 	_Atomic uint16_t service;	/* rows of struct status */
@@ -680,10 +924,19 @@ struct slot {
 	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
+	_Atomic int32_t	 program;	/* pid, of a resident one; or 0 */
+	_Atomic int32_t	 program_status;	/* when it has ended */
+#ifdef SCOREBOARD_PADDING		/* another layout, for tests */
+	char		 padding[SCOREBOARD_PADDING];
+#endif
 };
 
-/* Of each service: hints among workers. */
+/* Of each service: its rate, and hints among workers. */
 struct commons_service {
+	_Alignas(64)
+	_Atomic int64_t	 full_at;	/* us: when the rate is forgotten */
+	_Atomic int64_t	 said_at;	/* ms: that it was reached, and ... */
+	_Atomic uint64_t paused;	/* ... pauses since */
 	_Atomic int64_t	 told;		/* when a failure was logged, and ... */
 	_Atomic uint32_t failures;	/* ... how many were not, since */
 };
@@ -692,6 +945,17 @@ struct commons_service {
 struct commons_listener {
 	_Alignas(64)
 	_Atomic int32_t	 idle;
+};
+
+#define SOURCES		1024
+#define SOURCE_CELLS	120	/* connections of a source that can be told */
+
+/* sources.c: a source of connections; which one is known by its hash. */
+struct source {
+	_Alignas(64)
+	_Atomic uint64_t key;
+	_Atomic int64_t	 full_at;	/* us: when its rate is forgotten */
+	_Atomic uint16_t cell[SOURCE_CELLS];	/* slot + 1; 0: free */
 };
 
 /* Head of the `slots' object; struct slot [nslots] follows. */
@@ -706,6 +970,7 @@ struct commons {
 	_Atomic uint32_t log_begun;	/* loggers that can write, so far */
 	struct commons_listener listener[CONF_LISTENERS_MAX];
 	struct commons_service service[CONF_SERVICES_MAX];
+	struct source	 source[SOURCES];
 	struct slot	 slot[];
 };
 
@@ -724,6 +989,7 @@ struct status_service {
 	uint32_t	 workers_min, workers_spare, workers_max;
 	uint32_t	 delayed;	/* workers it lacks while throttled */
 	uint64_t	 accepted;	/* by workers that are no more */
+	uint64_t	 refused;
 	uint64_t	 served;
 	uint64_t	 bytes_in, bytes_out;
 	uint64_t	 deaths;	/* not asked for */
@@ -744,10 +1010,20 @@ struct status_death {
 	int32_t		 wait_status;	/* as from waitpid(2) */
 	uint32_t	 slot, generation;
 	uint32_t	 killed;	/* by the master, at a deadline */
+	int32_t		 program;	/* pid; the status is of that one */
 	int64_t		 age;
 	uint64_t	 served;
 	uint64_t	 client;	/* being served, or 0 */
 	char		 service[CONF_NAME_MAX + 1];
+};
+
+/* One that serves, is coming up, or leaves: then it has a deadline. */
+struct status_generation {
+	uint32_t	 number;
+	uint32_t	 workers;
+	uint32_t	 clients;
+	int64_t		 since;		/* when it was made */
+	int64_t		 until;		/* then its clients are cut; or 0 */
 };
 
 enum reload_outcome {
@@ -756,7 +1032,21 @@ enum reload_outcome {
 	RELOAD_FAILED
 };
 
-/* What the master alone writes; workers map it read-only. */
+#define STATUS_PRODUCT	32	/* a version of preforkd, with NUL */
+
+/* Upgrades, as reloads below. */
+struct status_upgrade {
+	uint32_t	 outcome;	/* enum reload_outcome of the last */
+	uint32_t	 ended, begun, done;
+	int64_t		 at;
+	char		 from[STATUS_PRODUCT];	/* what it replaced */
+	char		 why[256];
+};
+
+/*
+ * What the master alone writes; workers map it read-only.  Up to `upgrade' it
+ * is the same in every layout, so that preforkctl(8) can follow an upgrade.
+ */
 struct status {
 	uint64_t	 magic;
 	uint32_t	 version;
@@ -767,6 +1057,8 @@ struct status {
 	_Atomic int64_t	 stop_from;	/* begin of a graceful stop, or 0 */
 	int32_t		 pid;
 	uint32_t	 state;		/* enum master_state */
+	char		 product[STATUS_PRODUCT];
+	struct status_upgrade upgrade;
 	uint32_t	 generation;
 	uint32_t	 nslots;
 	int64_t		 started;	/* and ... */
@@ -777,11 +1069,15 @@ struct status {
 	uint32_t	 reloads_begun;	/* more than ended: one runs */
 	uint32_t	 reloaded;	/* the last one of them to succeed */
 	int64_t		 reload_at;	/* its begin or end, since the epoch */
+	uint32_t	 reload_waits;	/* for a generation to leave, or 0 */
+	uint32_t	 reload_waits_for;	/* how many of its workers */
 	char		 reload_why[256];
-	char		 product[32];	/* version of preforkd */
+	uint64_t	 secret[2];	/* of the hash of sources */
 	uint64_t	 forks;
 	uint64_t	 cut;		/* clients cut by a stop */
 	uint64_t	 ndeaths;	/* ever; the last are in the ring */
+	uint32_t	 ngenerations;	/* the newest of them in rows */
+	struct status_generation generations[SCOREBOARD_GENERATIONS];
 	struct status_death death[SCOREBOARD_DEATHS];
 	struct status_service service[CONF_SERVICES_MAX];
 	struct status_listener listener[CONF_LISTENERS_MAX];
@@ -794,7 +1090,13 @@ struct scoreboard {
 	struct commons	*commons;
 	_Atomic uint64_t *counter;	/* clients ever accepted */
 	int		 nslots;
-	int		 lock;		/* descriptor that holds it, or -1 */
+	/*
+	 * For an upgrade, which must map the objects again; workers close
+	 * them before they meet a client.
+	 */
+	char		*path;		/* NULL: in memory */
+	int		 lock;		/* status, read only; holds the lock */
+	int		 fd[3];		/* status, slots, counter */
 };
 
 /*
@@ -806,8 +1108,18 @@ struct scoreboard {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* Whether the file at path is in memory, as far as the system can tell. */
+bool	 scoreboard_in_memory(const char *path);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
+/*
+ * After an upgrade: b has path, nslots, lock and fd.  Map these objects, which
+ * have this layout; or, when they have another, map new ones that take their
+ * place, with the counter, which is the same in all.  Returns 0, or -1 with a
+ * line in error.
+ */
+int	 scoreboard_keep(struct scoreboard *b, char error[CONF_ERROR_MAX]);
+int	 scoreboard_renew(struct scoreboard *b, char error[CONF_ERROR_MAX]);
 /* In a child: give up the writable view of status; 0, or -1 and errno. */
 int	 scoreboard_confine(struct scoreboard *);
 /* Write the head of `slots', which a worker may have spoilt, for readers. */
@@ -854,6 +1166,11 @@ int	 snapshot_init(struct snapshot *, const char *path);
  */
 int	 snapshot_read(struct snapshot *, char error[CONF_ERROR_MAX]);
 /*
+ * What is the same in every layout, of the file that has the name now: the
+ * status up to `upgrade', who holds the lock, and the owner.
+ */
+int	 snapshot_read_head(struct snapshot *, char error[CONF_ERROR_MAX]);
+/*
  * Then the slots.  One that was being changed each time is not stable: its
  * words do not belong together, but each alone is true.
  */
@@ -883,6 +1200,7 @@ enum {
 
 struct server {
 	struct snapshot	 now;
+	int		(*read)(struct snapshot *, char *);	/* it anew */
 	const char	*pid_file;	/* -p, or NULL */
 	int		 timeout;	/* s; 0: none */
 };
@@ -906,6 +1224,7 @@ int	 show_deaths(struct server *);
 int	 control_reload(struct server *);
 int	 control_reopen(struct server *);
 int	 control_stop(struct server *);
+int	 control_upgrade(struct server *);
 
 /* pool.c: policy, a pure function */
 
@@ -916,6 +1235,8 @@ struct pool_counts {		/* of one listening socket */
 	int	draining;	/* told to leave, still there */
 	int	queued;		/* clients waiting in the queue */
 	int	least_idle;	/* over workers-idle-time; -1: unknown */
+	int	pressed;	/* resident: looks that found clients queued */
+	bool	calm;		/* ... none did for workers-idle-time */
 };
 
 struct pool_limits {
@@ -934,6 +1255,10 @@ struct pool_plan {
 /* How many workers to start or retire now; never both. */
 struct pool_plan pool_plan(const struct pool_counts *,
 	    const struct pool_limits *);
+#define POOL_PRESSED	3	/* looks in a row, before there are more */
+/* The same for programs that accept by themselves; spare is not used. */
+struct pool_plan pool_plan_resident(const struct pool_counts *,
+	    const struct pool_limits *);
 
 /* worker.c: a worker's life */
 
@@ -945,6 +1270,7 @@ struct worker {
 	int		 poke_fd;	/* ... descriptions of the pipes */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
+	int		 service;	/* its row in the scoreboard */
 	uint32_t	 generation;
 	pid_t		 master;
 	bool		 dumpable;
@@ -953,6 +1279,16 @@ struct worker {
 /* Runs in the new process with all signals blocked; never returns. */
 __attribute__((__noreturn__))
 void	 worker_main(const struct worker *);
+
+/* resident.c: a program that accepts by itself, and its watcher */
+
+/* In a worker: 0, or -1 after having said why not.  Blocks all signals. */
+int	 resident_start(const struct worker *);
+/*
+ * Start the program, have ready() called once, and watch until it has ended;
+ * returns the exit code of the worker.
+ */
+int	 resident_watch(void (*ready)(void));
 
 /* conn.c: one connection */
 
@@ -970,6 +1306,8 @@ enum conn_end {
 	CONN_IDLE_TIMEOUT,
 	CONN_TOTAL_TIMEOUT,
 	CONN_DRAIN_TIMEOUT,
+	CONN_TOO_SLOW,
+	CONN_MADE_ROOM,
 	CONN_RESET,
 	CONN_FAILED
 };
@@ -977,6 +1315,7 @@ enum conn_end {
 const char *conn_end_name(enum conn_end);
 
 #define CONN_FIRST	32	/* bytes kept for the log */
+#define CONN_SILENT	200	/* ms, before it makes room for others */
 #define CONN_LINE	4096	/* read-ahead of conn_line() */
 
 struct conn {
@@ -991,6 +1330,8 @@ struct conn {
 	int64_t		 first_byte_at;	/* deadlines; 0: none */
 	int64_t		 total_at;
 	int64_t		 idle_timeout;
+	struct conf_rate min_rate;
+	_Atomic uint32_t *heard;	/* set at the first byte, or NULL */
 	uint64_t	 bytes_in, bytes_out;
 	enum conn_end	 end;
 	int		 nfirst;
@@ -1007,6 +1348,8 @@ struct conn {
  */
 void	 conn_open(struct conn *, int fd, const struct address *peer,
 	    const struct conf_service *);
+/* When it will have been slower than its min-rate, which is not 0. */
+int64_t	 conn_slow_at(const struct conn *);
 
 /* linger.c: connections that are over but for the client's end */
 
@@ -1090,10 +1433,12 @@ struct child {
 	uint32_t	 epoch;
 	bool		 was_ready;
 	bool		 trial;		/* started while throttled */
+	bool		 blind;		/* writes to a scoreboard of the past */
 	int64_t		 born;
 	int64_t		 kill_at;	/* deadline; 0: none */
 	const char	*kill_why;	/* ... and whose */
 	uint64_t	 served;	/* as last seen */
+	int64_t		 memory;	/* of a resident program, bytes */
 	uint64_t	 client;	/* as last seen, and ... */
 	int64_t		 client_seen;	/* ... since when; 0: not serving */
 	int64_t		 nudged;	/* last */
@@ -1113,6 +1458,7 @@ struct service {
 	int64_t		 retry_at;
 	int		 delayed;	/* workers that lack for it */
 	bool		 full_said;	/* workers-max reached: said once */
+	int		 number;	/* in what an upgrade hands over */
 };
 
 /* The workers of a service on one listening socket, of one generation. */
@@ -1123,11 +1469,18 @@ struct pool {
 	struct pool_counts counts;	/* of the last look */
 	bool		 leaving;	/* all told to leave, none started */
 	int		 min;		/* its share of workers-min */
+	int		 serving;	/* workers that have a client */
+	bool		 no_room;	/* for one that it begins with */
 	int		 first;		/* workers it begins with, and ... */
 	int		 been_ready;	/* ... workers that have been idle */
 	int		 alive;		/* children, leaving ones too */
 	int		 window_least;	/* idle, in the window that runs */
 	int64_t		 window_end;
+	int		 pressed;	/* resident: as in pool_counts */
+	int64_t		 look_at;	/* ... at its queue, next */
+	int64_t		 weigh_at;	/* ... at its memory */
+	int		 successor;	/* ... been_ready with it; 0: none */
+	int		 number;	/* in what an upgrade hands over */
 };
 
 /* A configuration at work. */
@@ -1135,8 +1488,10 @@ struct generation {
 	TAILQ_ENTRY(generation) entry;
 	uint32_t	 number;
 	struct conf	*conf;
+	int64_t		 since;
 	bool		 ready;		/* its spares were idle once */
 	int64_t		 ready_by;
+	int64_t		 leave_from;	/* drain-timeout counts; 0: stays */
 	TAILQ_HEAD(, service) services;
 };
 
@@ -1148,13 +1503,22 @@ enum reload_state {
 
 struct reload {
 	enum reload_state state;
+	bool		 upgrade;	/* it is one */
 	pid_t		 pid;		/* of the check child, or 0 */
 	int		 fd;		/* what it says, or -1 */
 	int		 wait_status;
 	int64_t		 deadline;
 	bool		 late;		/* killed at it */
+	uint32_t	 waits;		/* for this generation; said once */
 	char		*text;		/* the configuration, or its error */
 	size_t		 size;
+};
+
+struct upgrade {
+	int		 binary;	/* the new program, or -1 */
+	int		 state;		/* what is handed over to it, or -1 */
+	char		 to[STATUS_PRODUCT];	/* its version */
+	char		 from[STATUS_PRODUCT];	/* "": not exec'ed yet */
 };
 
 struct master {
@@ -1178,6 +1542,7 @@ struct master {
 	int		 poke_fd;	/* read ends of the two pipes */
 	int		 log_fd;
 	pid_t		 logger;	/* 0: none */
+	bool		 logger_leaves;	/* told to, to be replaced */
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
@@ -1186,12 +1551,16 @@ struct master {
 	uint64_t	 cut;		/* clients that a stop has cut */
 	bool		 print_ready;	/* -1 */
 	bool		 failed;	/* exit status 1 */
+	bool		 crash_loop;	/* exit status EX_SOFTWARE */
 	struct reload	 reload;
+	struct upgrade	 upgrade;
 	TAILQ_HEAD(generations, generation) generations; /* newest first */
 	TAILQ_HEAD(, pool) pools;
 	TAILQ_HEAD(, listener) listeners;
 };
 
+/* Tables for the slots of the scoreboard, which is there. */
+void	 master_allocate(struct master *);
 /*
  * Serve until told to stop; the first generation has been made, the scoreboard,
  * the logger and the fixed descriptors are there, all signals are blocked.
@@ -1215,6 +1584,20 @@ void	 look_at_workers(struct master *);
 void	 look_plan(struct master *);
 /* Say when to look again, or have the workers poke. */
 void	 look_next(struct master *);
+/*
+ * Workers that the service may still have, for this pool, when it may have so
+ * many at most.
+ */
+int	 look_room(const struct master *, const struct pool *, int most);
+
+/* renew.c: resident programs that are too old or too large, and listeners */
+
+/* Replace one of a pool that is due, when its successor is ready. */
+void	 renew(struct master *, struct pool *);
+/* Have listeners listen again that a program has shut down. */
+void	 renew_listeners(struct master *);
+/* What to wait for, to know that; returns how many, CONF_LISTENERS_MAX. */
+unsigned int renew_watch(const struct master *, struct pollfd *);
 
 /* status.c: what the master shows */
 
@@ -1224,6 +1607,8 @@ int	 status_listener_row(struct master *, const char *name, int service);
 /* A service's row is freed when no generation has it any more. */
 void	 status_free_service_row(struct master *, int row);
 void	 status_free_listener_row(struct master *, int row);
+/* A listener has become another service's. */
+void	 status_hand_over(struct master *, int listener_row, int service_row);
 void	 status_record_death(struct master *, const struct status_death *,
 	    int service_row);
 /* A dead worker's counts join its service's totals; its slot is free. */
@@ -1232,8 +1617,24 @@ void	 status_inherit(struct master *, struct slot *, int service_row,
 void	 status_reload_begun(struct master *);
 void	 status_reload_ended(struct master *, enum reload_outcome,
 	    const char *why);
+void	 status_upgrade_begun(struct master *);
+void	 status_upgrade_ended(struct master *, enum reload_outcome,
+	    const char *why);
+/* A reload waits for the workers of a generation; 0: for none any more. */
+void	 status_reload_waits(struct master *, uint32_t generation,
+	    int workers);
 /* All the rest, once a pass. */
 void	 status_publish(struct master *);
+
+/* notify.c: what a supervisor is told */
+
+/*
+ * Whom to tell, by NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, which leave
+ * the environment.  In the process that is the master.
+ */
+void	 notify_take(void);
+/* Tell what has changed; once a pass. */
+void	 notify(struct master *);
 
 /* spawn.c: birth, burial, back-off */
 
@@ -1256,10 +1657,16 @@ void	 spawn_kill(struct master *, int slot);
 void	 spawn_quit(struct master *, int slot);
 /* Have an idle worker look after the connections that linger. */
 void	 spawn_nudge(struct master *, int slot);
+/* Have a busy one leave its client, if that has been silent. */
+void	 spawn_make_room(struct master *, int slot);
 /* Reap whoever has died, account, log. */
 void	 spawn_reap(struct master *);
 /* A worker of the service has completed a connection. */
 void	 spawn_succeeded(struct service *);
+/* Whether so many tries in a row have failed that the server is to end. */
+bool	 spawn_crash_loop(const struct service *);
+/* ... why: the last deaths. */
+void	 spawn_tell_crash_loop(const struct master *, const struct service *);
 /* Whether a start may be tried now; asks for the wake-up when not. */
 bool	 spawn_allowed(struct master *, const struct service *);
 
@@ -1267,22 +1674,195 @@ bool	 spawn_allowed(struct master *, const struct service *);
 
 /* Read the configuration anew; outcome in the log and in the status. */
 void	 reload_begin(struct master *);
+/* The same for SIGUSR2: with another program. */
+void	 reload_begin_upgrade(struct master *);
 /* Go on with it: the child has spoken, has ended, or time is up. */
 void	 reload_continue(struct master *);
 void	 reload_child_ended(struct master *, int wait_status);
+/* What the child has said is right: make a generation of it. */
+void	 reload_apply(struct master *);
 /*
  * Make a generation of conf, which it owns, with its listeners, services and
  * pools.  Returns it, or NULL with a line in error and everything undone.
  */
 struct generation *reload_generation(struct master *, struct conf *,
 	    char error[CONF_ERROR_MAX]);
+/*
+ * For an upgrade: a generation that is older than those there are, without
+ * pools, and a pool.  Both return NULL when there is no room.
+ */
+struct generation *reload_adopt(struct master *, struct conf *,
+	    uint32_t number);
+struct pool *reload_make_pool(struct master *, struct service *,
+	    struct listener *);
+/* Each pool's share of workers-min, once all are there. */
+void	 reload_share_minimum(struct master *, const struct generation *);
 /* A stop has come: forget about a reload that runs. */
 void	 reload_cancel(struct master *);
 /* The new generation is ready: the older ones leave. */
 void	 reload_commit(struct master *);
+/*
+ * Whether the new generation has no room before workers of older ones have
+ * left; says so, and puts off its deadline.
+ */
+bool	 reload_waits(struct master *);
 /* The new generation did not become ready: it leaves. */
 void	 reload_roll_back(struct master *, const char *why);
 /* Free pools, generations and listeners that have come to their end. */
 void	 reload_bury(struct master *);
+
+/* state.c: what an upgrade hands over, as text; NULL for what is not there */
+
+struct state_master {
+	int64_t	 pid_fd, log_fd, poke_fd, logger, generation, forks, cut;
+	int64_t	 shielded, oom_score;
+	char	*version, *binary, *config, *pid_file;
+};
+
+struct state_board {
+	int64_t	 layout, status_size, slots_size, nslots;
+	int64_t	 lock, status, slots, counter;	/* descriptors */
+	char	*file;
+};
+
+/* What the status shows, for a scoreboard of another layout. */
+struct state_past {
+	int64_t	 started, started_at;
+	int64_t	 reload, reloads, reloads_begun, reloaded, reload_at;
+	int64_t	 upgrades, upgrades_begun, upgraded, deaths, log_dropped;
+	char	*reload_why;
+};
+
+struct state_death {
+	int64_t	 at, pid, wait_status, slot, generation, killed, age, served;
+	int64_t	 client;
+	char	*service;
+};
+
+struct state_total {
+	int64_t	 accepted, served, bytes_in, bytes_out, deaths;
+	char	*service;
+};
+
+struct state_listener {
+	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
+	int64_t	 inherited, resident, broken;
+	char	*service, *text, *name;
+};
+
+struct state_generation {
+	int64_t	 number, since, leave_from;
+	char	*text;		/* its configuration */
+};
+
+struct state_service {
+	int64_t	 generation;	/* which record */
+	int64_t	 early_deaths, delay, retry_at;
+	char	*name;
+};
+
+struct state_pool {
+	int64_t	 service, listener;	/* which records */
+	int64_t	 leaving, been_ready;
+};
+
+struct state_child {
+	int64_t	 pool;		/* which record */
+	int64_t	 slot, pid, epoch, state, born, kill_at, was_ready, trial;
+	int64_t	 blind, served, client, client_seen;
+};
+
+struct state_next {
+	char	*text;		/* the configuration to begin with */
+};
+
+enum state_kind {
+	STATE_MASTER,
+	STATE_BOARD,
+	STATE_PAST,
+	STATE_DEATH,
+	STATE_TOTAL,
+	STATE_LISTENER,
+	STATE_GENERATION,	/* newest first */
+	STATE_SERVICE,
+	STATE_POOL,
+	STATE_CHILD,
+	STATE_NEXT,
+	STATE_KINDS
+};
+
+struct state_list {
+	void	*item;		/* n of the struct of its kind */
+	int	 n;
+};
+
+/* Starts as all zero. */
+struct state {
+	struct state_list list[STATE_KINDS];
+};
+
+/* A new record, all zero; NULL when there is no memory, or too many. */
+void	*state_add(struct state *, enum state_kind);
+void	 state_write(const struct state *, FILE *);
+/*
+ * Read what state_write() has written, or whatever else there is.  Returns 0,
+ * with all numbers in range and all records there that others name, or -1
+ * with a line in error.
+ */
+int	 state_read(struct state *, const char *text, size_t size,
+	    char error[CONF_ERROR_MAX]);
+void	 state_free(struct state *);
+
+/* handover.c: a master as a state, and back */
+
+/* Fill s, which is all zero; 0, or -1 when there is no memory. */
+int	 handover_save(struct master *, struct state *s);
+/* Whether its scoreboard is as this program has it. */
+bool	 handover_same_layout(const struct state *);
+/*
+ * Make listeners, generations, pools and children of it; the scoreboard and
+ * the tables are there.  Returns 0, or -1 with a line in error.
+ */
+int	 handover_restore(struct master *, const struct state *,
+	    char error[CONF_ERROR_MAX]);
+
+/* self.c: how this program was started, to be started again */
+
+/* First thing: arguments, environment, and the path of the program. */
+void	 self_save(int argc, char *argv[]);
+const char *self_path(void);
+void	 self_set_path(const char *);
+/*
+ * Execute what fd is, with the same arguments and environment, but with an
+ * option before the others (NULL: none) and one more variable.  Returns only
+ * when that fails, with errno.
+ */
+void	 self_exec(int fd, char *option, char *variable);
+
+/* upgrade.c: another program takes this one's place */
+
+enum upgrade_role {
+	UPGRADE_NONE,		/* an ordinary start */
+	UPGRADE_CHECK,		/* in the check child */
+	UPGRADE_TAKE		/* in the master */
+};
+
+/* First thing: what a later upgrade needs, and whether this is part of one. */
+enum upgrade_role upgrade_start(int argc, char *argv[]);
+/* In the check child: say that the state can be read and what to serve. */
+__attribute__((__noreturn__))
+void	 upgrade_check(struct conf_source *);
+/* In the master: become what the old one was; a failure is fatal. */
+void	 upgrade_take(struct master *, struct conf_source *);
+/* Open the new program and write the state; 0, or -1 with a line in error. */
+int	 upgrade_prepare(struct master *, char error[CONF_ERROR_MAX]);
+/* In a child of the master's: run it to check both; it speaks into fd. */
+__attribute__((__noreturn__))
+void	 upgrade_run_check(const struct master *, int fd);
+/* The check has ended.  Returns only when there is no upgrade: why. */
+void	 upgrade_exec(struct master *, char error[CONF_ERROR_MAX]);
+/* How it ended: into the log and the status. */
+void	 upgrade_failed(struct master *, const char *why);
+void	 upgrade_done(struct master *);
 
 #endif /* PREFORKD_H */

@@ -76,7 +76,7 @@ shield_from_oom(void)
 	ssize_t n;
 	int fd;
 
-	if ((fd = open(OOM_SCORE, O_RDONLY | O_CLOEXEC)) == -1)
+	if (shielded || (fd = open(OOM_SCORE, O_RDONLY | O_CLOEXEC)) == -1)
 		return;
 	n = read(fd, oom_score, sizeof(oom_score) - 1);
 	close(fd);
@@ -91,6 +91,20 @@ unshield(void)
 {
 	if (shielded && set_oom_score(oom_score) == -1)
 		log_warn("oom_score_adj");
+}
+
+bool
+privs_shielded(int *score)
+{
+	*score = shielded ? atoi(oom_score) : 0;
+	return shielded;
+}
+
+void
+privs_keep_shield(int score)
+{
+	snprintf(oom_score, sizeof(oom_score), "%d", score);
+	shielded = true;
 }
 
 #ifdef __linux__

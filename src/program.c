@@ -133,10 +133,37 @@ program_env_copy(struct program_env *to, const struct program_env *from)
 int64_t
 program_grace(const struct conf_service *conf)
 {
-	return conf->kind == CONF_EXEC ? 2 * PROGRAM_GRACE : 0;
+	return conf->kind == CONF_EXEC || conf->kind == CONF_RESIDENT ?
+	    2 * PROGRAM_GRACE : 0;
 }
 
-/* In the child, which shares its parent's memory: no call that changes it. */
+char *
+program_env_pid(struct program_env *e, const char *name)
+{
+	static const char room[] = "0000000000";	/* INT_MAX has ten */
+
+	if (!program_env_put(e, name, "%s", room))
+		return NULL;
+	return e->text + e->used - sizeof(room);
+}
+
+/* By hand: stdio may not be used in a child of vfork(2). */
+static void
+put_pid(char *text, pid_t pid)
+{
+	pid_t power = 1;
+
+	while (pid / power >= 10)
+		power *= 10;
+	for (; power > 0; power /= 10)
+		*text++ = (char)('0' + pid / power % 10);
+	*text = '\0';
+}
+
+/*
+ * In the child, which shares its parent's memory: no call that changes it, and
+ * nothing is written but what the parent has set aside for it.
+ */
 __attribute__((__noreturn__))
 static void
 become(const struct program *p, pid_t parent, volatile int *error)
@@ -148,6 +175,8 @@ become(const struct program *p, pid_t parent, volatile int *error)
 	if (getppid() != parent)
 		_exit(127);
 	setsid();
+	if (p->pid_text != NULL)
+		put_pid(p->pid_text, getpid());
 	for (i = 0; i < 4; i++)
 		if (p->fd[i] != -1 && dup2(p->fd[i], i) == -1)
 			break;
@@ -179,4 +208,16 @@ program_start(const struct program *p)
 		waitpid(pid, NULL, 0);
 	errno = error;
 	return -1;
+}
+
+bool
+program_ended(pid_t pid, int *status)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) ==
+	    -1 || info.si_pid == 0)
+		return false;
+	kill(-pid, SIGKILL);
+	return waitpid(pid, status, 0) == pid;
 }

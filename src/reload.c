@@ -7,10 +7,14 @@
  * and says the effective settings, or what is wrong, into a pipe.  The master
  * parses that text, opens the sockets that are new and starts the workers.
  * When they are ready the older generations leave; until then nothing of them
- * has changed.  Sockets whose service and `listen' line stay are shared.
+ * has changed.  A socket whose address is still listed goes over to the new
+ * generation, whichever service has it there; a new one takes no client before
+ * its generation is ready, so that there is none to be sent away.
  *
  * Called by the master's loop; never waits.  Two generations accept at most:
- * a reload asked for while one runs is begun when that has ended.
+ * a reload asked for while one runs is begun when that has ended.  One that
+ * finds no room beside the workers of older generations goes on when these
+ * have left, at their drain-timeout at the latest.
  */
 
 #include <sys/prctl.h>
@@ -27,7 +31,9 @@
 
 #include "preforkd.h"
 
+#ifndef CHECK_TIME
 #define CHECK_TIME	10000		/* for the check child */
+#endif
 #define READY_TIME	30000		/* for the new generation */
 #define TEXT_MAX	(4 << 20)	/* of what the child says */
 
@@ -43,8 +49,13 @@ end_check(struct reload *r)
 static void
 refuse(struct master *m, const char *why)
 {
-	log_errorx("reload failed, everything stays as it was: %s", why);
-	status_reload_ended(m, RELOAD_FAILED, why);
+	if (m->reload.upgrade)
+		upgrade_failed(m, why);
+	else {
+		log_errorx("reload failed, everything stays as it was: %s",
+		    why);
+		status_reload_ended(m, RELOAD_FAILED, why);
+	}
 	end_check(&m->reload);
 }
 
@@ -74,21 +85,22 @@ check(struct master *m, int fd)
 	_exit(fflush(out) == 0 && conf != NULL ? 0 : 1);
 }
 
-void
-reload_begin(struct master *m)
+static void
+start_check(struct master *m)
 {
 	struct reload *r = &m->reload;
 	int fds[2];
 
-	log_notice("reloading");
-	status_reload_begun(m);
 	if (pipe2(fds, O_CLOEXEC) == -1) {
 		refuse(m, strerror(errno));
 		return;
 	}
 	fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	if ((r->pid = fork()) == 0)
+	if ((r->pid = fork()) == 0) {
+		if (r->upgrade)
+			upgrade_run_check(m, fds[1]);
 		check(m, fds[1]);
+	}
 	close(fds[1]);
 	r->fd = fds[0];
 	if (r->pid == -1) {
@@ -98,6 +110,28 @@ reload_begin(struct master *m)
 	}
 	r->state = RELOAD_CHECKING;
 	r->deadline = m->now + CHECK_TIME;
+}
+
+void
+reload_begin(struct master *m)
+{
+	log_notice("reloading");
+	status_reload_begun(m);
+	start_check(m);
+}
+
+void
+reload_begin_upgrade(struct master *m)
+{
+	char error[CONF_ERROR_MAX];
+
+	log_notice("upgrading");
+	status_upgrade_begun(m);
+	m->reload.upgrade = true;
+	if (upgrade_prepare(m, error) == -1)
+		refuse(m, error);
+	else
+		start_check(m);
 }
 
 /* Take what the child has written; at its end, close. */
@@ -143,27 +177,20 @@ reload_child_ended(struct master *m, int wait_status)
 }
 
 /* The master's own turn: everything that can fail without a worker. */
-static void
-apply(struct master *m)
+void
+reload_apply(struct master *m)
 {
 	struct generation *current = TAILQ_FIRST(&m->generations);
 	char error[CONF_ERROR_MAX];
 	struct conf *conf;
+	bool upgrade;
 
 	conf = conf_load_text("configuration", m->reload.text,
 	    m->reload.size, error);
-	if (conf == NULL || !conf_reloadable(current->conf, conf, error)) {
+	if (conf == NULL || !conf_reloadable(current->conf, conf, error) ||
+	    !conf_fits(conf, m->board.nslots, error)) {
 		if (conf != NULL)
 			conf_free(conf);
-		refuse(m, error);
-		return;
-	}
-	if (conf_slots(conf) > m->board.nslots) {
-		snprintf(error, sizeof(error), "workers-max and workers-surge "
-		    "of all services need %d slots: the scoreboard has %d, "
-		    "a restart makes it larger", conf_slots(conf),
-		    m->board.nslots);
-		conf_free(conf);
 		refuse(m, error);
 		return;
 	}
@@ -171,7 +198,9 @@ apply(struct master *m)
 		refuse(m, error);
 		return;
 	}
+	upgrade = m->reload.upgrade;
 	end_check(&m->reload);
+	m->reload.upgrade = upgrade;
 	m->reload.state = RELOAD_STARTING;
 }
 
@@ -180,7 +209,7 @@ judge_check(struct master *m)
 {
 	struct reload *r = &m->reload;
 	int status = r->wait_status;
-	char why[64];
+	char why[64], error[CONF_ERROR_MAX];
 
 	if (WIFSIGNALED(status)) {
 		snprintf(why, sizeof(why), "the check died of %s",
@@ -188,11 +217,16 @@ judge_check(struct master *m)
 		refuse(m, r->late ? "the check took too long" : why);
 		return;
 	}
+	if (r->upgrade) {
+		upgrade_exec(m, error);
+		refuse(m, error);
+		return;
+	}
 	if (WEXITSTATUS(status) != 0 || r->text == NULL) {
 		refuse(m, r->size > 0 ? r->text : "the check failed");
 		return;
 	}
-	apply(m);
+	reload_apply(m);
 }
 
 void
@@ -235,6 +269,28 @@ make_service(struct master *m, struct generation *g,
 	return s;
 }
 
+/*
+ * One that leaves is asked back; not a Unix socket, whose path has gone.  Any
+ * port will do for port 0, so this one is had again by whom it was opened for.
+ */
+static bool
+is_wanted(const struct listener *l, const struct conf_service *conf,
+    const struct conf_listen *line, int part)
+{
+	const struct address *a = &line->address[part];
+	char name[ADDRESS_TEXT];
+
+	if (l->state == LISTENER_CLOSED)
+		return false;
+	if (address_path(a) != NULL && !l->inherited &&
+	    l->state > LISTENER_OPEN)
+		return false;
+	if (address_path(a) == NULL && address_port(a) == 0)
+		return l->part == part && strcmp(l->text, line->text) == 0 &&
+		    strcmp(l->service, conf->name) == 0;
+	return strcmp(l->name, address_text(a, name, sizeof(name))) == 0;
+}
+
 static struct listener *
 find_listener(struct master *m, const struct conf_service *conf,
     const struct conf_listen *line, int part)
@@ -242,11 +298,36 @@ find_listener(struct master *m, const struct conf_service *conf,
 	struct listener *l;
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
-		if (l->state == LISTENER_OPEN && l->part == part &&
-		    strcmp(l->service, conf->name) == 0 &&
-		    strcmp(l->text, line->text) == 0)
+		if (is_wanted(l, conf, line, part))
 			return l;
 	return NULL;
+}
+
+/* Of two addresses that cannot be there together, one may be ours. */
+static void
+say_whose(const struct master *m, const struct address *a,
+    char error[CONF_ERROR_MAX])
+{
+	const struct listener *l;
+	char why[ADDRESS_TEXT + 80];
+
+	TAILQ_FOREACH(l, &m->listeners, entry) {
+		if (!address_conflict(a, &l->address))
+			continue;
+		snprintf(why, sizeof(why), " by %s of this server, which %s",
+		    l->name, l->state > LISTENER_OPEN ?
+		    "serves its queue and goes: reload again" :
+		    "must go first, by a reload of its own or a restart");
+		strlcat(error, why, CONF_ERROR_MAX);
+		return;
+	}
+}
+
+static void
+welcome(struct listener *l)
+{
+	if (listen_welcome(l) == -1)
+		log_warn("listen %s", l->name);
 }
 
 static struct listener *
@@ -255,8 +336,11 @@ make_listener(struct master *m, const struct service *s,
 {
 	struct listener *l;
 
-	if ((l = listen_open(s->conf, line, part, error)) == NULL)
+	if ((l = listen_open(s->conf, line, part, error)) == NULL) {
+		if (errno == EADDRINUSE)
+			say_whose(m, &line->address[part], error);
 		return NULL;
+	}
 	l->index = status_listener_row(m, l->name, s->index);
 	if (l->index == -1) {
 		snprintf(error, CONF_ERROR_MAX, "listen %s: the scoreboard "
@@ -265,27 +349,59 @@ make_listener(struct master *m, const struct service *s,
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
+	if (m->state == MASTER_STARTING)
+		welcome(l);
 	listen_measure(l);
-	if (l->limit > 0 && l->limit < s->conf->backlog)
+	if (!l->inherited && l->limit > 0 && l->limit < s->conf->backlog)
 		log_warnx("backlog %d of %s is cut to %d by the system "
 		    "(net.core.somaxconn)", s->conf->backlog, l->name,
 		    l->limit);
 	return l;
 }
 
-static int
-make_pool(struct master *m, struct service *s, struct listener *l)
+static bool
+has_pool(const struct master *m, const struct generation *g,
+    const struct listener *l)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l && p->service->generation == g)
+			return true;
+	return false;
+}
+
+struct pool *
+reload_make_pool(struct master *m, struct service *s, struct listener *l)
 {
 	struct pool *p;
 
 	if ((p = calloc(1, sizeof(*p))) == NULL)
-		return -1;
+		return NULL;
 	p->service = s;
 	p->listener = l;
 	p->window_end = m->now + s->conf->workers_idle_time;
 	l->users++;
+	if (s->conf->kind == CONF_RESIDENT)
+		l->resident = true;
 	s->npools++;
 	TAILQ_INSERT_TAIL(&m->pools, p, entry);
+	return p;
+}
+
+static int
+make_pool(struct master *m, struct service *s, struct listener *l,
+    char error[CONF_ERROR_MAX])
+{
+	if (has_pool(m, s->generation, l)) {
+		snprintf(error, CONF_ERROR_MAX, "listen %s: must be there "
+		    "once, and is what a line with port 0 has", l->name);
+		return -1;
+	}
+	if (reload_make_pool(m, s, l) == NULL) {
+		strlcpy(error, "out of memory", CONF_ERROR_MAX);
+		return -1;
+	}
 	return 0;
 }
 
@@ -310,10 +426,8 @@ make_pools_of_line(struct master *m, struct service *s,
 		}
 		if (l == NULL)
 			return -1;
-		if (make_pool(m, s, l) == -1) {
-			strlcpy(error, "out of memory", CONF_ERROR_MAX);
+		if (make_pool(m, s, l, error) == -1)
 			return -1;
-		}
 		made++;
 	}
 	return made > 0 ? 0 : -1;
@@ -340,26 +454,34 @@ make_pools(struct master *m, struct generation *g, char error[CONF_ERROR_MAX])
 	return 0;
 }
 
-/* Each socket's share of workers-min, and how many workers it begins with. */
-static void
-share_minimum(struct master *m, const struct generation *g)
+/*
+ * Each socket's share of workers-min, and how many workers it begins with: in
+ * a reload no more than there is room for beside those that serve.
+ */
+void
+reload_share_minimum(struct master *m, const struct generation *g)
 {
 	struct service *s;
 	struct pool *p;
-	int rest, n, most;
+	int rest, n, most, spare;
 
 	TAILQ_FOREACH(s, &g->services, entry) {
+		spare = s->conf->kind == CONF_RESIDENT ? 1 :
+		    s->conf->workers_spare;
 		rest = s->conf->workers_min;
-		n = s->npools;
+		if ((n = s->npools) == 0)
+			continue;
 		most = s->conf->workers_max / n;
+		if (m->state != MASTER_STARTING &&
+		    most > conf_surge(s->conf) / n)
+			most = conf_surge(s->conf) / n;
 		TAILQ_FOREACH(p, &m->pools, entry) {
 			if (p->service != s)
 				continue;
 			p->min = rest / n;
 			rest -= p->min;
 			n--;
-			p->first = s->conf->workers_spare > p->min ?
-			    s->conf->workers_spare : p->min;
+			p->first = spare > p->min ? spare : p->min;
 			if (p->first > most)
 				p->first = most;
 		}
@@ -428,6 +550,7 @@ reload_generation(struct master *m, struct conf *conf,
 	}
 	g->conf = conf;
 	g->number = m->generation + 1;
+	g->since = m->now;
 	g->ready_by = m->now + READY_TIME;
 	TAILQ_INIT(&g->services);
 	TAILQ_INSERT_HEAD(&m->generations, g, entry);
@@ -435,8 +558,27 @@ reload_generation(struct master *m, struct conf *conf,
 		unmake(m, g);
 		return NULL;
 	}
-	share_minimum(m, g);
+	reload_share_minimum(m, g);
 	m->generation = g->number;
+	return g;
+}
+
+struct generation *
+reload_adopt(struct master *m, struct conf *conf, uint32_t number)
+{
+	const struct conf_service *service;
+	struct generation *g;
+
+	if ((g = calloc(1, sizeof(*g))) == NULL)
+		return NULL;
+	g->conf = conf;
+	g->number = number;
+	g->ready = true;
+	TAILQ_INIT(&g->services);
+	TAILQ_INSERT_TAIL(&m->generations, g, entry);
+	TAILQ_FOREACH(service, &conf->services, entry)
+		if (make_service(m, g, service) == NULL)
+			return NULL;
 	return g;
 }
 
@@ -459,10 +601,12 @@ stays(const struct master *m, const struct listener *l,
  * goes is served by these workers until its queue is empty.
  */
 static void
-leave(struct master *m, const struct generation *g)
+leave(struct master *m, struct generation *g)
 {
 	struct pool *p;
 
+	if (g->leave_from == 0)
+		g->leave_from = m->now;
 	TAILQ_FOREACH(p, &m->pools, entry) {
 		if (p->service->generation != g || p->leaving)
 			continue;
@@ -473,23 +617,103 @@ leave(struct master *m, const struct generation *g)
 	}
 }
 
+/* What a pool needs when its generation begins to serve. */
+static void
+take_over(struct master *m, const struct pool *p)
+{
+	struct listener *l = p->listener;
+
+	if (l->state != LISTENER_OPEN)
+		welcome(l);
+	if (listen_lengthen(l, p->service->conf->backlog) == -1)
+		log_warn("listen %s", l->name);
+	status_hand_over(m, l->index, p->service->index);
+}
+
 void
 reload_commit(struct master *m)
 {
 	struct generation *newest = TAILQ_FIRST(&m->generations), *g;
 	struct pool *p;
 
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == newest)
+			take_over(m, p);
 	for (g = TAILQ_NEXT(newest, entry); g != NULL;
 	    g = TAILQ_NEXT(g, entry))
 		leave(m, g);
-	TAILQ_FOREACH(p, &m->pools, entry)
-		if (p->service->generation == newest &&
-		    listen(p->listener->fd, p->service->conf->backlog) == -1)
-			log_warn("listen %s", p->listener->name);
 	log_set_level((enum log_level)newest->conf->log_level);
 	m->reload.state = RELOAD_IDLE;
+	m->reload.waits = 0;
+	if (m->reload.upgrade) {
+		upgrade_done(m);
+		return;
+	}
 	status_reload_ended(m, RELOAD_DONE, "");
 	log_notice("reloaded generation=%u", newest->number);
+}
+
+/* The oldest generation that leaves and has workers still. */
+static const struct generation *
+oldest_leaving(const struct master *m, int *workers)
+{
+	const struct generation *g, *oldest = NULL;
+	const struct pool *p;
+	int n;
+
+	TAILQ_FOREACH(g, &m->generations, entry) {
+		n = 0;
+		TAILQ_FOREACH(p, &m->pools, entry)
+			if (p->service->generation == g)
+				n += p->alive;
+		if (g->leave_from == 0 || n == 0)
+			continue;
+		oldest = g;
+		*workers = n;
+	}
+	return oldest;
+}
+
+bool
+reload_waits(struct master *m)
+{
+	struct generation *newest = TAILQ_FIRST(&m->generations);
+	const struct generation *old = NULL;
+	const struct pool *p;
+	int workers = 0;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == newest && p->no_room)
+			old = oldest_leaving(m, &workers);
+	status_reload_waits(m, old != NULL ? old->number : 0, workers);
+	if (old == NULL)
+		return false;
+	newest->ready_by = m->now + READY_TIME;
+	if (m->reload.waits != old->number)
+		log_notice("the reload waits for old connections to end "
+		    "connections=%d generation=%u", workers, old->number);
+	m->reload.waits = old->number;
+	return true;
+}
+
+/*
+ * A socket that was opened for it goes.  On one that leaves as before, others
+ * serve the queue.
+ */
+static void
+withdraw(struct master *m, struct generation *g)
+{
+	struct pool *p;
+
+	g->leave_from = m->now;
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->service->generation != g)
+			continue;
+		if (p->listener->state == LISTENER_OPENING)
+			master_farewell(m, p->listener);
+		else
+			master_pull(m, p);
+	}
 }
 
 void
@@ -498,7 +722,7 @@ reload_roll_back(struct master *m, const char *why)
 	struct generation *newest = TAILQ_FIRST(&m->generations);
 	struct generation *before = TAILQ_NEXT(newest, entry);
 
-	leave(m, newest);
+	withdraw(m, newest);
 	TAILQ_REMOVE(&m->generations, newest, entry);
 	TAILQ_INSERT_AFTER(&m->generations, before, newest, entry);
 	refuse(m, why);

@@ -4,7 +4,9 @@
  * The master creates three objects before its first fork: `status', which it
  * alone writes, `slots', which all workers write, and the counter of clients.
  * A call leaves either all of them or nothing.  Nothing here waits for what
- * another process writes (RULES R3, R4).
+ * another process writes (RULES R3, R4).  Their descriptors stay open in the
+ * master, for an upgrade, whose new program maps the same objects again, or
+ * new ones when their layout has changed: all but the counter.
  *
  * Of two starts on one path one wins: a master holds flock(2) on its status
  * file from before that file gets its name, an existing file is replaced only
@@ -18,6 +20,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <sys/vfs.h>
+#include <linux/magic.h>
+#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -55,7 +61,7 @@ enum outcome { FAILED = -1, DONE, AGAIN };
 static int
 refuse(char *error, const char *name, const char *why)
 {
-	return error_say(error, "status-file %s: %s", name, why);
+	return error_at(error, "status-file", name, why);
 }
 
 static int
@@ -190,7 +196,8 @@ map_shown(struct scoreboard *b, const struct object *o, char *error)
 		strlcpy(path, o->temp, sizeof(path));
 	else
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", o->fd);
-	b->lock = open(path, O_RDONLY | O_CLOEXEC);
+	if (b->lock == -1)
+		b->lock = open(path, O_RDONLY | O_CLOEXEC);
 	if (b->lock == -1)
 		return fail(error, path, "open");
 	map = mmap(NULL, o->size, PROT_READ, MAP_SHARED, b->lock, 0);
@@ -291,12 +298,15 @@ replace_locked(struct object *o, int fd, char *error)
 	return DONE;
 }
 
+/* lock: of a status file that is ours already, or -1. */
 static enum outcome
-place_status_once(struct object *o, char *error)
+place_status_once(struct object *o, int lock, char *error)
 {
 	enum outcome outcome;
 	int fd;
 
+	if (lock != -1)
+		return replace_locked(o, lock, error);
 	fd = open(o->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd != -1) {
 		outcome = replace_locked(o, fd, error);
@@ -316,14 +326,14 @@ place_status_once(struct object *o, char *error)
 }
 
 static int
-place_status(struct object *o, char *error)
+place_status(struct object *o, int lock, char *error)
 {
 	const struct timespec pause = { 0, 10 * 1000 * 1000 };
 	enum outcome outcome;
 	int i;
 
 	for (i = 0; i < LOCK_TRIES; i++) {
-		if ((outcome = place_status_once(o, error)) != AGAIN)
+		if ((outcome = place_status_once(o, lock, error)) != AGAIN)
 			return outcome == DONE ? 0 : -1;
 		nanosleep(&pause, NULL);
 	}
@@ -346,15 +356,17 @@ place_beside(struct object *o, char *error)
 }
 
 static int
-place_all(struct scoreboard *b, struct object *o, char *error)
+place_all(struct scoreboard *b, struct object *o, int lock, char *error)
 {
 	/* Before it has its name: nobody ever sees ours without a lock. */
 	if (flock(b->lock, LOCK_EX | LOCK_NB) == -1)
 		return fail(error, o[STATUS].name, "flock");
-	if (place_status(&o[STATUS], error) == -1)
+	if (place_status(&o[STATUS], lock, error) == -1)
 		return -1;
 	if (place_beside(&o[SLOTS], error) == -1)
 		return -1;
+	if (lock != -1)
+		return 0;	/* the counter has its place */
 	return place_beside(&o[COUNTER], error);
 }
 
@@ -396,12 +408,10 @@ remove_leftovers(const struct object o[NOBJECTS])
 	closedir(dir);
 }
 
-/* No writable descriptor and no temporary name is left. */
+/* No temporary name is left. */
 static void
-object_finish(struct object *o)
+object_finish(const struct object *o)
 {
-	if (o->fd != -1)
-		close(o->fd);
 	if (o->temp[0] != '\0')
 		unlink(o->temp);
 }
@@ -415,6 +425,8 @@ object_undo(struct object *o)
 		unlink(o->name);
 	if (o->map != MAP_FAILED)
 		munmap(o->map, o->size);
+	if (o->fd != -1)
+		close(o->fd);
 	object_finish(o);
 }
 
@@ -430,8 +442,19 @@ undo(struct scoreboard *b, struct object *o)
 		munmap((void *)(uintptr_t)b->shown, sizeof(*b->shown));
 	if (b->lock != -1)
 		close(b->lock);
+	free(b->path);
 	memset(b, 0, sizeof(*b));
 	b->lock = -1;
+}
+
+/* The views of objects that are there. */
+static int
+map_all(struct scoreboard *b, struct object *o, char *error)
+{
+	b->status = o[STATUS].map;
+	b->commons = o[SLOTS].map;
+	b->counter = o[COUNTER].map;
+	return map_shown(b, &o[STATUS], error);
 }
 
 static int
@@ -442,13 +465,35 @@ create_all(struct scoreboard *b, struct object *o, char *error)
 	for (i = 0; i < NOBJECTS; i++)
 		if (object_create(&o[i], error) == -1)
 			return -1;
-	b->status = o[STATUS].map;
-	b->commons = o[SLOTS].map;
-	b->counter = o[COUNTER].map;
-	if (map_shown(b, &o[STATUS], error) == -1)
+	if (map_all(b, o, error) == -1)
 		return -1;
 	initialise(b);
-	return o[STATUS].name[0] != '\0' ? place_all(b, o, error) : 0;
+	/* arc4random_buf(3) would end the process for want of memory. */
+	if (getentropy(b->status->secret, sizeof(b->status->secret)) == -1)
+		return fail(error, o[STATUS].name, "getentropy");
+	if (b->path == NULL)	/* nobody else can open it: no lock */
+		return 0;
+	return place_all(b, o, -1, error);
+}
+
+static void
+objects_init(const struct scoreboard *b, struct object o[NOBJECTS])
+{
+	object_init(&o[STATUS], b->path, "", sizeof(struct status));
+	object_init(&o[SLOTS], b->path, ".slots",
+	    scoreboard_slots_size(b->nslots));
+	object_init(&o[COUNTER], b->path, ".counter", sizeof(*b->counter));
+}
+
+static void
+objects_keep(struct scoreboard *b, const struct object o[NOBJECTS])
+{
+	int i;
+
+	for (i = 0; i < NOBJECTS; i++) {
+		object_finish(&o[i]);
+		b->fd[i] = o[i].fd;
+	}
 }
 
 int
@@ -456,29 +501,96 @@ scoreboard_create(struct scoreboard *b, const char *path, int nslots,
     char error[CONF_ERROR_MAX])
 {
 	struct object o[NOBJECTS];
-	int i;
 
 	memset(b, 0, sizeof(*b));
 	b->lock = -1;
 	b->nslots = nslots;
 	if (path != NULL && directory_prepare(path, error) == -1)
 		return -1;
-	object_init(&o[STATUS], path, "", sizeof(struct status));
-	object_init(&o[SLOTS], path, ".slots", scoreboard_slots_size(nslots));
-	object_init(&o[COUNTER], path, ".counter", sizeof(*b->counter));
+	if (path != NULL && (b->path = strdup(path)) == NULL)
+		return fail(error, path, "strdup");
+	objects_init(b, o);
 	if (create_all(b, o, error) == -1) {
 		undo(b, o);
 		return -1;
 	}
-	for (i = 0; i < NOBJECTS; i++)
-		object_finish(&o[i]);
+	objects_keep(b, o);
 	if (path != NULL)
 		remove_leftovers(o);
-	else {		/* nobody else can open it: no lock */
-		close(b->lock);
-		b->lock = -1;
-	}
 	return 0;
+}
+
+/* One that is there already, by its descriptor. */
+static int
+object_map(struct object *o, int fd, char *error)
+{
+	struct stat st;
+
+	o->fd = fd;
+	if (fstat(fd, &st) == -1)
+		return fail(error, o->name, "fstat");
+	if ((uintmax_t)st.st_size != o->size)
+		return refuse(error, o->name, "not of the size it had");
+	o->map = mmap(NULL, o->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+	    0);
+	return o->map != MAP_FAILED ? 0 : fail(error, o->name, "mmap");
+}
+
+int
+scoreboard_keep(struct scoreboard *b, char error[CONF_ERROR_MAX])
+{
+	struct object o[NOBJECTS];
+	int i;
+
+	objects_init(b, o);
+	for (i = 0; i < NOBJECTS; i++)
+		if (object_map(&o[i], b->fd[i], error) == -1)
+			return -1;
+	if (map_all(b, o, error) == -1)
+		return -1;
+	scoreboard_begin(b);
+	strlcpy(b->status->product, PACKAGE_VERSION,
+	    sizeof(b->status->product));
+	scoreboard_end(b);
+	return 0;
+}
+
+/* The old lock is held until the new file has its name. */
+int
+scoreboard_renew(struct scoreboard *b, char error[CONF_ERROR_MAX])
+{
+	const struct scoreboard old = *b;
+	struct object o[NOBJECTS];
+
+	objects_init(b, o);
+	b->lock = -1;
+	if (object_create(&o[STATUS], error) == -1 ||
+	    object_create(&o[SLOTS], error) == -1 ||
+	    object_map(&o[COUNTER], old.fd[COUNTER], error) == -1 ||
+	    map_all(b, o, error) == -1)
+		return -1;
+	initialise(b);
+	if (b->path != NULL && place_all(b, o, old.lock, error) == -1)
+		return -1;
+	objects_keep(b, o);
+	close(old.lock);
+	close(old.fd[STATUS]);
+	close(old.fd[SLOTS]);
+	return 0;
+}
+
+bool
+scoreboard_in_memory(const char *path)
+{
+#ifdef __linux__
+	struct statfs fs;
+
+	return statfs(path, &fs) == -1 || fs.f_type == TMPFS_MAGIC ||
+	    fs.f_type == RAMFS_MAGIC;
+#else
+	(void)path;
+	return true;
+#endif
 }
 
 /* The status file last: until then its lock keeps others away. */

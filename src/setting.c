@@ -23,19 +23,26 @@
 #include "preforkd.h"
 
 #define OWNER_MAX	80			/* USER:GROUP */
+#define RATE_MAX	1000000
 #define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
 
 static const char *const type_names[] = { "number", "number", "duration",
     "word", "path", "user", "group", "path", "mode", "limit", "log", "word",
-    "words", "variable", "address", "name", "pattern" };
+    "words", "variable", "lengths", "rate", "prefix", "words", "address",
+    "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
-/* In the order of enum log_level and of enum conf_connections. */
+/* In the order of enum log_level, conf_crash_loop and conf_connections. */
 static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
 static const char *const yes_no[] = { "no", "yes", NULL };
 static const char *const stderrs[] = { "log", "socket", NULL };
+static const char *const crash_loop[] = { "keep-trying", "exit", NULL };
+/* In the order of enum conf_when_full. */
+static const char *const when_full[] = { "queue", "drop-silent", NULL };
 static const char *const connections[] = { "no", "end", "both", NULL };
+static const char *const stop_signals[] = { "SIGTERM", "SIGINT", "SIGQUIT",
+    "SIGHUP", "SIGUSR1", "SIGUSR2", NULL };
 
 static const struct {
 	const char	*name;
@@ -133,9 +140,43 @@ const struct setting settings[SETTINGS] = {
 	{ "drain-timeout", TYPE_DURATION, SERVICE(drain_timeout), true,
 	    100, YEAR, NULL, "30s",
 	    "clients may finish for this long at a stop or a reload" },
+	{ "on-crash-loop", TYPE_CHOICE, SERVICE(on_crash_loop), true, 0, 0,
+	    crash_loop, "keep-trying",
+	    "what to do when no worker lives to serve a client" },
+	{ "ready-time", TYPE_DURATION, SERVICE(ready_time), true, 0, 20000,
+	    NULL, "1s", "a resident program is ready when it lives so long" },
+	{ "max-age", TYPE_DURATION, SERVICE(max_age), true, 0, YEAR, NULL,
+	    "0", "a resident program is replaced at this age; 0: never" },
+	{ "max-memory", TYPE_LIMIT, SERVICE(max_memory), true, 1 << 20,
+	    INT64_MAX - 1, NULL, NULL,
+	    "a resident program that has more memory is replaced" },
+	{ "max-memory-hard", TYPE_LIMIT, SERVICE(max_memory_hard), true,
+	    1 << 20, INT64_MAX - 1, NULL, NULL,
+	    "a resident program that has more memory is killed" },
+	{ "stop-signal", TYPE_CHOICE, SERVICE(stop_signal), true, 0, 0,
+	    stop_signals, "SIGTERM", "tells a resident program to leave" },
 	{ "log-connections", TYPE_CHOICE, SERVICE(log_connections), true,
 	    0, 0, connections, "no",
 	    "log clients: not, when they have left, or when they come too" },
+	{ "per-source", TYPE_NUMBER, SERVICE(per_source), true, 0,
+	    SOURCE_CELLS, NULL, "0",
+	    "connections that a source may have at once; 0: any number" },
+	{ "per-source-prefix", TYPE_LENGTHS, SERVICE(per_source_prefix), true,
+	    0, 0, NULL, "32 64",
+	    "bits of an address, IPv4 and IPv6, that make a source" },
+	{ "per-source-rate", TYPE_RATE, SERVICE(per_source_rate), true, 0, 1,
+	    NULL, "0", "connections that a source may make in a time; 0: any" },
+	{ "per-source-for", TYPE_PREFIX_LIMIT, SERVICE(per_source_for), true,
+	    0, 0, NULL, NULL,
+	    "another per-source for these addresses; may be repeated" },
+	{ "rate", TYPE_RATE, SERVICE(rate), true, 0, 1, NULL, "0",
+	    "connections that are accepted in a time; 0: any" },
+	{ "min-rate", TYPE_RATE, SERVICE(min_rate), true, 0, 0, NULL, "0",
+	    "bytes that a client must send or take in a time; 0: any" },
+	{ "when-full", TYPE_CHOICE, SERVICE(when_full), true, 0, 0, when_full,
+	    "queue", "what becomes of clients when all workers are busy" },
+	{ "refuse", TYPE_REFUSE, SERVICE(refuse), true, 0, 0, NULL, "close",
+	    "what a client meets that may not come in" },
 	{ "user", TYPE_USER, SERVICE(user), true, 0, 0, NULL, NULL,
 	    "who serves, when the server is started by root" },
 	{ "group", TYPE_GROUP, SERVICE(group), true, 0, 0, NULL, NULL,
@@ -244,6 +285,12 @@ static const char *const ranges[] = {
 	[TYPE_COMMAND] = "a program, by an absolute path or a name to be "
 	    "looked for in " PROGRAM_PATH ", and its arguments",
 	[TYPE_ENV] = "NAME=VALUE",
+	[TYPE_LENGTHS] = "two numbers, 0 to 32 for IPv4 and 0 to 128 for IPv6",
+	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
+	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
+	    "to 120",
+	[TYPE_REFUSE] = "close, reset or message TEXT, a text of at most 199 "
+	    "bytes",
 	[TYPE_LOG] = "stderr, syslog [FACILITY] or file PATH: a facility of "
 	    "syslog(3), an absolute path",
 	[TYPE_LISTEN] = "ADDRESS:PORT, [IPV6]:PORT, *:PORT or unix:/PATH "
@@ -311,6 +358,13 @@ put_range(FILE *out, const struct setting *row)
 	case TYPE_GROUP:
 	case TYPE_PATH:
 	case TYPE_ENV:
+	case TYPE_RATE:
+		fputs(row->max > 0 ? "NUMBER/DURATION [burst NUMBER], numbers "
+		    "from 1 to 1000000, or 0" : ranges[row->type], out);
+		break;
+	case TYPE_LENGTHS:
+	case TYPE_PREFIX_LIMIT:
+	case TYPE_REFUSE:
 	case TYPE_LOG:
 	case TYPE_LISTEN:
 	case TYPE_INCLUDE:
@@ -552,6 +606,125 @@ good_command(const struct setting *row, const char *word)
 }
 
 bool
+setting_prefix_limit(const char *text, struct prefix *p, int *limit)
+{
+	char copy[80], *rest = copy, *word;
+	const char *why;
+	int64_t n;
+
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy) ||
+	    (word = strsep(&rest, " ")) == NULL || rest == NULL ||
+	    !address_parse_prefix(word, p, &why) ||
+	    !parse_number(rest, 0, SOURCE_CELLS, &n))
+		return false;
+	*limit = (int)n;
+	return true;
+}
+
+static bool
+add_prefix_limit(char ***list, const char *const *word, int nwords)
+{
+	struct prefix p;
+	char text[80];
+	int limit;
+
+	return nwords == 2 && (size_t)snprintf(text, sizeof(text), "%s %s",
+	    word[0], word[1]) < sizeof(text) &&
+	    setting_prefix_limit(text, &p, &limit) && add_word(list, text);
+}
+
+bool
+setting_is_list(const struct setting *row)
+{
+	return row->type == TYPE_LISTEN || row->type == TYPE_ENV ||
+	    row->type == TYPE_PREFIX_LIMIT;
+}
+
+int
+setting_most_words(const struct setting *row)
+{
+	static const short most[] = {
+		[TYPE_COMMAND] = PARSE_WORDS - 1,
+		[TYPE_LISTEN] = 3,
+		[TYPE_RATE] = 3,
+		[TYPE_LOG] = 2,
+		[TYPE_LENGTHS] = 2,
+		[TYPE_PREFIX_LIMIT] = 2,
+		[TYPE_REFUSE] = 2,
+		[TYPE_INCLUDE] = 1
+	};
+
+	return most[row->type] > 0 ? most[row->type] : 1;
+}
+
+static bool
+set_lengths(struct conf_lengths *lengths, char *text)
+{
+	char *rest = text, *word = strsep(&rest, " ");
+	int64_t ipv4, ipv6;
+
+	if (rest == NULL || !parse_number(word, 0, 32, &ipv4) ||
+	    !parse_number(rest, 0, 128, &ipv6))
+		return false;
+	*lengths = (struct conf_lengths){ (int)ipv4, (int)ipv6 };
+	return true;
+}
+
+/*
+ * `30/1m burst 10'; as many at once as in the time, unless it is said.  A row
+ * whose maximum is 0 has no burst.
+ */
+static bool
+set_rate(const struct setting *row, struct conf_rate *rate, char *text)
+{
+	char *rest = text, *word = strsep(&rest, " "), *per = word;
+
+	*rate = (struct conf_rate){ 0, 0, 0 };
+	if (strcmp(word, "0") == 0)
+		return rest == NULL;
+	word = strsep(&per, "/");
+	if (per == NULL || !parse_number(word, 1, RATE_MAX, &rate->count) ||
+	    !parse_duration(per, 1, YEAR, &rate->per))
+		return false;
+	rate->burst = rate->count;
+	if (rest == NULL)
+		return true;
+	word = strsep(&rest, " ");
+	return row->max > 0 && strcmp(word, "burst") == 0 && rest != NULL &&
+	    parse_number(rest, 1, RATE_MAX, &rate->burst);
+}
+
+static bool
+set_refuse(struct conf_refuse *refuse, const char *text)
+{
+	refuse->text[0] = '\0';
+	refuse->how = CONF_REFUSE_CLOSE;
+	if (strcmp(text, "close") == 0)
+		return true;
+	refuse->how = CONF_REFUSE_RESET;
+	if (strcmp(text, "reset") == 0)
+		return true;
+	refuse->how = CONF_REFUSE_MESSAGE;
+	return strncmp(text, "message ", 8) == 0 && strlcpy(refuse->text,
+	    text + 8, sizeof(refuse->text)) < sizeof(refuse->text);
+}
+
+/* A value of several words. */
+static bool
+set_phrase(const struct setting *row, void *field, const char *text)
+{
+	char copy[CONF_REFUSE_MAX + 16];
+
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
+		return false;
+	if (row->type == TYPE_LENGTHS)
+		return set_lengths(field, copy);
+	if (row->type == TYPE_RATE)
+		return set_rate(row, field, copy);
+	return set_refuse(field, copy);
+}
+
+bool
 setting_set_words(const struct setting *row, void *base,
     const char *const *word, int nwords)
 {
@@ -561,6 +734,8 @@ setting_set_words(const struct setting *row, void *base,
 	if (row->type == TYPE_ENV)
 		return word[0][0] != '=' && strchr(word[0], '=') != NULL &&
 		    add_word(field, word[0]);
+	if (row->type == TYPE_PREFIX_LIMIT)
+		return add_prefix_limit(field, word, nwords);
 	if (!good_command(row, word[0]))
 		return false;
 	for (i = 0; i < nwords; i++)
@@ -609,12 +784,27 @@ setting_set(const struct setting *row, void *base, const char *text)
 	case TYPE_COMMAND:
 	case TYPE_ENV:
 		return setting_set_words(row, base, &text, 1);
+	case TYPE_LENGTHS:
+	case TYPE_RATE:
+	case TYPE_REFUSE:
+		return set_phrase(row, field, text);
+	case TYPE_PREFIX_LIMIT:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
 		break;			/* more than a value */
 	}
 	return false;
+}
+
+/* In the order of stop_signals. */
+int
+setting_stop_signal(const struct conf_service *conf)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP,
+	    SIGUSR1, SIGUSR2 };
+
+	return numbers[conf->stop_signal];
 }
 
 /* Numbers first: what a dump holds must not ask a name service. */
@@ -693,7 +883,7 @@ setting_is_set(const struct setting *row, const void *base)
 
 	if (row->type == TYPE_PATH)
 		return *(char *const *)field != NULL;
-	if (row->type == TYPE_COMMAND || row->type == TYPE_ENV)
+	if (row->type == TYPE_COMMAND)
 		return *(char **const *)field != NULL;
 	if (row->type == TYPE_RUN)
 		return *(const struct preforkd_service *const *)field != NULL;
@@ -758,6 +948,43 @@ put_words(FILE *out, char *const *word)
 	}
 }
 
+static void
+put_rate(FILE *out, const struct setting *row, const struct conf_rate *rate)
+{
+	char per[24];
+
+	if (rate->count == 0)
+		fputc('0', out);
+	else
+		fprintf(out, "%lld/%s", (long long)rate->count,
+		    parse_duration_text(rate->per, per, sizeof(per)));
+	if (row->max > 0 && rate->count > 0)
+		fprintf(out, " burst %lld", (long long)rate->burst);
+}
+
+static void
+put_refuse(FILE *out, const struct conf_refuse *refuse)
+{
+	static const char *const how[] = { "close", "reset", "message " };
+
+	fputs(how[refuse->how], out);
+	if (refuse->how == CONF_REFUSE_MESSAGE)
+		parse_put(out, refuse->text);
+}
+
+static void
+put_phrase(FILE *out, const struct setting *row, const void *field)
+{
+	const struct conf_lengths *lengths = field;
+
+	if (row->type == TYPE_RATE)
+		put_rate(out, row, field);
+	else if (row->type == TYPE_REFUSE)
+		put_refuse(out, field);
+	else
+		fprintf(out, "%d %d", lengths->ipv4, lengths->ipv6);
+}
+
 void
 setting_put(FILE *out, const struct setting *row, const void *base)
 {
@@ -810,11 +1037,34 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 	case TYPE_COMMAND:
 		put_words(out, *(char **const *)field);
 		break;
+	case TYPE_LENGTHS:
+	case TYPE_RATE:
+	case TYPE_REFUSE:
+		put_phrase(out, row, field);
+		break;
 	case TYPE_ENV:
+	case TYPE_PREFIX_LIMIT:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
 		break;
+	}
+}
+
+void
+setting_put_list(FILE *out, const struct setting *row, const void *base)
+{
+	char *const *line;
+
+	line = *(char **const *)(const void *)((const char *)base +
+	    row->offset);
+	for (; line != NULL && *line != NULL; line++) {
+		fprintf(out, "\t%s ", row->name);
+		if (row->type == TYPE_ENV)
+			parse_put(out, *line);
+		else
+			fputs(*line, out);
+		fputc('\n', out);
 	}
 }
 

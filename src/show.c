@@ -25,7 +25,7 @@
 /* What the slots say of one service. */
 struct tally {
 	uint64_t	 accepted;
-	unsigned int	 starting, idle, busy, draining;
+	unsigned int	 starting, idle, busy, draining, programs;
 };
 
 /* Text ends within its array, by snapshot.c. */
@@ -35,6 +35,15 @@ quoted(const char *text)
 	static char buf[1024];
 
 	return log_quote(buf, sizeof(buf), text, strlen(text));
+}
+
+/* Its values were escaped when it was made. */
+static const char *
+reload_why(const struct status *s)
+{
+	static char buf[4 * sizeof(s->reload_why)];
+
+	return log_quoted(buf, sizeof(buf), s->reload_why);
 }
 
 /* Milliseconds from one time to another; 0 when it makes no sense. */
@@ -84,6 +93,7 @@ count(const struct snapshot *s, struct tally tally[CONF_SERVICES_MAX])
 		t->accepted += s->slot[i].accepted;
 		t->starting += s->slot[i].state == SLOT_STARTING;
 		t->idle += s->slot[i].state == SLOT_IDLE;
+		t->programs += s->slot[i].program != 0;
 		t->busy += s->slot[i].state == SLOT_BUSY ||
 		    s->slot[i].state == SLOT_CLOSING;
 		t->draining += s->slot[i].state == SLOT_DRAINING ||
@@ -104,7 +114,10 @@ put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
 		fprintf(out, "%s; ", master_state_name(s->status.state));
 	if (s->status.reload == RELOAD_FAILED)
 		fprintf(out, "the last reload failed (%s); ",
-		    quoted(s->status.reload_why));
+		    reload_why(&s->status));
+	if (s->status.upgrade.outcome == RELOAD_FAILED)
+		fprintf(out, "the last upgrade failed (%s); ",
+		    quoted(s->status.upgrade.why));
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		row = &s->status.service[i];
 		t = &tally[i];
@@ -127,9 +140,11 @@ print_serving(const struct snapshot *s, const struct tally *tally)
 
 	for (i = 0; i < CONF_SERVICES_MAX; i++)
 		if (s->status.service[i].used)
-			printf("%s %u of %u busy, ",
-			    quoted(s->status.service[i].name), tally[i].busy,
-			    s->status.service[i].workers_max);
+			printf("%s %u of %u %s, ",
+			    quoted(s->status.service[i].name),
+			    tally[i].programs > 0 ? tally[i].idle :
+			    tally[i].busy, s->status.service[i].workers_max,
+			    tally[i].programs > 0 ? "ready" : "busy");
 	printf("generation %u, up ", s->status.generation);
 	if (up >= 86400)
 		printf("%" PRId64 "d\n", up / 86400);
@@ -181,22 +196,46 @@ print_verdict(const struct server *server, const struct tally *tally)
 	return CTL_UNKNOWN;
 }
 
+/* The last reload or upgrade. */
+struct change {
+	bool		 running;
+	uint32_t	 outcome;	/* enum reload_outcome */
+	int64_t		 at;
+	const char	*why;		/* escaped; if it has failed */
+};
+
 static void
-print_reload(const struct status *s)
+print_change(const char *name, const struct change *c, const struct status *s)
 {
-	bool running = s->reloads_begun != s->reloads;
 	char at[TIME_TEXT];
 
-	time_text(s->reload_at, at);
-	if (running)
-		printf("reload:      running since %s\n", at);
-	else if (s->reload == RELOAD_DONE)
-		printf("reload:      done %s\n", at);
-	else if (s->reload == RELOAD_FAILED)
-		printf("reload:      failed %s: %s\n", at,
-		    quoted(s->reload_why));
+	printf("%-12s ", name);
+	time_text(c->at, at);
+	if (c->running && s->reload_waits != 0)
+		printf("running since %s, waits for %u old connections of "
+		    "generation %u\n", at, s->reload_waits_for,
+		    s->reload_waits);
+	else if (c->running)
+		printf("running since %s\n", at);
+	else if (c->outcome == RELOAD_DONE)
+		printf("done %s\n", at);
+	else if (c->outcome == RELOAD_FAILED)
+		printf("failed %s: %s\n", at, c->why);
 	else
-		printf("reload:      none\n");
+		printf("none\n");
+}
+
+static void
+print_changes(const struct status *s)
+{
+	const struct status_upgrade *u = &s->upgrade;
+	const struct change reload = { s->reloads_begun != s->reloads,
+	    s->reload, s->reload_at, reload_why(s) };
+	const struct change upgrade = { u->begun != u->ended, u->outcome,
+	    u->at, quoted(u->why) };
+
+	print_change("reload:", &reload, s);
+	print_change("upgrade:", &upgrade, s);
 }
 
 static void
@@ -212,16 +251,72 @@ print_master(const struct snapshot *s, unsigned int unstable)
 	printf("generation:  %u\n", s->status.generation);
 	printf("pid:         %d\n", s->status.pid);
 	printf("version:     %s\n", quoted(s->status.product));
-	print_reload(&s->status);
+	print_changes(&s->status);
 	printf("clients cut: %" PRIu64 "\n", s->status.cut);
 	printf("log dropped: %" PRIu64 "\n", s->log_dropped);
 	if (unstable > 0)
 		printf("unstable:    %u of %u slots\n", unstable, s->nslots);
 }
 
-static void
-print_services(const struct status *s, const struct tally *tally)
+/* Within its column, whatever a worker says. */
+static uint64_t
+accepted(const struct status_service *row, const struct tally *t)
 {
+	uint64_t n = row->accepted + t->accepted;
+
+	return n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
+}
+
+/* By its place in the master's clock. */
+static const char *
+wall_text(const struct status *s, int64_t at, char buf[TIME_TEXT])
+{
+	return time_text(at == 0 ? 0 :
+	    s->started_at + elapsed(s->started, at) / 1000, buf);
+}
+
+static void
+print_generations(const struct snapshot *snapshot)
+{
+	const struct status *s = &snapshot->status;
+	const struct status_generation *g;
+	char until[TIME_TEXT];
+	uint32_t i;
+
+	printf("\n%-10s %-8s %7s %7s %7s %s\n", "GENERATION", "STATE", "AGE",
+	    "WORKERS", "CLIENTS", "DRAINS-UNTIL");
+	for (i = 0; i < s->ngenerations && i < SCOREBOARD_GENERATIONS; i++) {
+		g = &s->generations[i];
+		printf("%10u %-8s %7" PRId64 " %7u %7u %s\n", g->number,
+		    g->until != 0 ? "leaving" :
+		    g->number == s->generation ? "serving" : "starting",
+		    elapsed(g->since, snapshot->alive ? clock_now() :
+		    s->updated) / 1000, g->workers, g->clients,
+		    wall_text(s, g->until, until));
+	}
+	if (s->ngenerations > SCOREBOARD_GENERATIONS)
+		printf("and %u older ones\n",
+		    s->ngenerations - SCOREBOARD_GENERATIONS);
+}
+
+/* Of a service whose starts are held back; the pause has begun. */
+static void
+print_next_try(const struct status_service *row)
+{
+	int64_t ms = row->retry_at - clock_now();
+
+	if (row->retry_at == 0)
+		return;
+	if (ms > 0)
+		printf("  next try in %" PRId64 " s", (ms + 999) / 1000);
+	else
+		printf("  being tried");
+}
+
+static void
+print_services(const struct snapshot *snapshot, const struct tally *tally)
+{
+	const struct status *s = &snapshot->status;
 	int i;
 
 	printf("\n%-15s %12s %6s %6s %8s %8s %7s %6s\n", "SERVICE", "ACCEPTED",
@@ -229,12 +324,15 @@ print_services(const struct status *s, const struct tally *tally)
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
-		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u\n",
+		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u",
 		    quoted(s->service[i].name),
-		    s->service[i].accepted + tally[i].accepted,
+		    accepted(&s->service[i], &tally[i]),
 		    tally[i].busy, tally[i].idle, tally[i].starting,
 		    tally[i].draining, s->service[i].delayed,
 		    s->service[i].workers_max);
+		if (snapshot->alive)
+			print_next_try(&s->service[i]);
+		putchar('\n');
 	}
 }
 
@@ -268,8 +366,9 @@ show_status(struct server *server)
 	unstable = count(s, tally);
 	code = print_verdict(server, tally);
 	print_master(s, unstable);
-	print_services(&s->status, tally);
+	print_services(s, tally);
 	print_listeners(&s->status);
+	print_generations(s);
 	return code;
 }
 
@@ -326,9 +425,56 @@ print_worker(const struct status *s, uint32_t number, const struct slot *c)
 		peer_text(c, peer);
 	}
 	printf("%5u %-8s %7d %3u %7" PRIu64 " %7s %7" PRId64 " %-21s %s\n",
-	    number, slot_state_name(c->state), c->pid, c->generation, c->served,
+	    number, c->program != 0 && c->state == SLOT_IDLE ? "ready" :
+	    slot_state_name(c->state), c->pid, c->generation, c->served,
 	    client, elapsed(since, clock_now()) / 1000, peer,
 	    quoted(s->service[c->service].name));
+}
+
+/*
+ * Its memory and CPU time, of this moment, when it is what its worker says: a
+ * child of a child of the master.
+ */
+static void
+print_program(const struct snapshot *s, uint32_t number)
+{
+	const struct slot *c = &s->slot[number];
+	struct usage worker, program;
+
+	printf("%5u %7d %7" PRId64 " ", number, c->program,
+	    elapsed(c->born, clock_now()) / 1000);
+	if (s->alive && usage_of(c->program, &program) == 0 &&
+	    program.parent == c->pid && usage_of(c->pid, &worker) == 0 &&
+	    worker.parent == s->status.pid)
+		printf("%9" PRId64 " %6" PRId64 ".%02d ",
+		    program.memory / 1024, program.cpu / 1000,
+		    (int)(program.cpu % 1000 / 10));
+	else
+		printf("%9s %9s ", "-", "-");
+	printf("%s\n", quoted(s->status.service[c->service].name));
+}
+
+static bool
+has_program(const struct slot *c)
+{
+	return c->seq % 2 == 0 && c->state != SLOT_FREE && c->program != 0;
+}
+
+static void
+print_programs(const struct snapshot *s)
+{
+	bool first = true;
+	uint32_t i;
+
+	for (i = 0; i < s->nslots; i++) {
+		if (!has_program(&s->slot[i]))
+			continue;
+		if (first)
+			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
+			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
+		first = false;
+		print_program(s, i);
+	}
 }
 
 int
@@ -346,6 +492,7 @@ show_workers(struct server *server)
 		else if (s->slot[i].state != SLOT_FREE)
 			print_worker(&s->status, i, &s->slot[i]);
 	}
+	print_programs(s);
 	return code;
 }
 
@@ -363,6 +510,8 @@ exit_text(int code, char *buf, size_t size)
 		return "no master";
 	case WORKER_SERVICE_FAILED:
 		return "cannot serve";
+	case WORKER_PROGRAM_ENDED:
+		return "program ended";
 	default:
 		snprintf(buf, size, "exit %d", code);
 		return buf;
@@ -374,8 +523,12 @@ how_text(const struct status_death *d, char *buf, size_t size)
 {
 	int status = d->wait_status;
 
-	if (WIFEXITED(status))
+	if (WIFEXITED(status) && d->program == 0)
 		return exit_text(WEXITSTATUS(status), buf, size);
+	if (WIFEXITED(status)) {
+		snprintf(buf, size, "exit %d", WEXITSTATUS(status));
+		return buf;
+	}
 	if (!WIFSIGNALED(status))
 		return "?";
 	if (WTERMSIG(status) == SIGKILL && d->killed)

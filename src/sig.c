@@ -7,8 +7,11 @@
  * between looking at a flag and sleeping.
  */
 
+#include <sys/syscall.h>
+
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preforkd.h"
 
@@ -29,7 +32,7 @@ static const struct sig_row sig_rows[] = {
 	    "reload the configuration" },
 	{ SIGUSR1, "SIGUSR1", handler_note, SIG_IGN, "reopen the log" },
 	{ SIGUSR2, "SIGUSR2", handler_note, SIG_IGN,
-	    "nothing; reserved for an upgrade in place" },
+	    "upgrade: go on as the program that is installed now" },
 	{ SIGCHLD, "SIGCHLD", handler_note, SIG_DFL,
 	    "bury and replace dead workers" },
 	{ SIGPIPE, "SIGPIPE", handler_nothing, handler_nothing, "nothing" },
@@ -51,13 +54,28 @@ sig_set(int number, void (*handler)(int), int flags)
 }
 
 void
-sig_reset(void)
+sig_default(void)
 {
+#ifdef SYS_rt_sigaction
+	const unsigned long as_default[4] = { 0 };	/* as the kernel's */
+#endif
 	int i;
 
 	for (i = 1; i < NSIG; i++)
 		if (i != SIGKILL && i != SIGSTOP)
 			sig_set(i, SIG_DFL, 0);
+#ifdef SYS_rt_sigaction
+	/* Those that the C library keeps for itself: make(1) ignores them. */
+	for (i = 32; i < SIGRTMIN; i++)
+		syscall(SYS_rt_sigaction, i, as_default, NULL,
+		    sizeof(as_default[0]));
+#endif
+}
+
+void
+sig_reset(void)
+{
+	sig_default();
 	sig_unblock_all();
 }
 
@@ -97,6 +115,8 @@ sig_worker(void)
 		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
 	/* A nudge by the master: accept(2) is to fail with EINTR. */
 	sig_set(SIGVTALRM, handler_nothing, 0);
+	/* The same: a call that waits for the client is to fail. */
+	sig_set(SIGUSR2, handler_make_room, 0);
 }
 
 void
@@ -135,7 +155,10 @@ sig_reset_exec(void)
 	sig_unblock_all();
 }
 
-/* The logger ends when its pipe does; it reopens its file at SIGUSR1. */
+/*
+ * The logger ends when its pipe does; it reopens its file at SIGUSR1, and
+ * leaves at SIGUSR2, for another to go on.
+ */
 void
 sig_logger(void)
 {
@@ -146,6 +169,7 @@ sig_logger(void)
 	sig_set(SIGCHLD, SIG_DFL, 0);
 	sig_set(SIGPIPE, handler_nothing, SA_RESTART);
 	sig_set(SIGUSR1, handler_note, 0);
+	sig_set(SIGUSR2, handler_note, 0);
 }
 
 const char *

@@ -154,20 +154,34 @@ not_negative(int64_t n)
 }
 
 static void
+clamp_head(struct status *s)
+{
+	s->pid = sane_pid(s->pid);
+	s->product[sizeof(s->product) - 1] = '\0';
+	s->upgrade.at = sane_time(s->upgrade.at);
+	s->upgrade.from[sizeof(s->upgrade.from) - 1] = '\0';
+	s->upgrade.why[sizeof(s->upgrade.why) - 1] = '\0';
+}
+
+static void
 clamp_status(struct status *s)
 {
 	int i;
 
-	s->pid = sane_pid(s->pid);
+	clamp_head(s);
 	s->started = not_negative(s->started);
 	s->started_at = sane_time(s->started_at);
 	s->updated = not_negative(s->updated);
 	s->reload_at = sane_time(s->reload_at);
 	s->reload_why[sizeof(s->reload_why) - 1] = '\0';
-	s->product[sizeof(s->product) - 1] = '\0';
+	for (i = 0; i < SCOREBOARD_GENERATIONS; i++) {
+		s->generations[i].since = not_negative(s->generations[i].since);
+		s->generations[i].until = not_negative(s->generations[i].until);
+	}
 	for (i = 0; i < SCOREBOARD_DEATHS; i++) {
 		s->death[i].at = sane_time(s->death[i].at);
 		s->death[i].pid = sane_pid(s->death[i].pid);
+		s->death[i].program = sane_pid(s->death[i].program);
 		s->death[i].age = not_negative(s->death[i].age);
 		s->death[i].service[CONF_NAME_MAX] = '\0';
 	}
@@ -187,12 +201,24 @@ static void
 clamp_slot(struct slot *c)
 {
 	c->pid = sane_pid(c->pid);
+	c->program = sane_pid(c->program);
 	c->born = not_negative(c->born);
 	c->since = not_negative(c->since);
+	if (c->accepted > SCOREBOARD_CLIENTS)
+		c->accepted = SCOREBOARD_CLIENTS;
+	if (c->served > SCOREBOARD_CLIENTS)
+		c->served = SCOREBOARD_CLIENTS;
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
 	if (c->state > SLOT_LEAVING || c->service >= CONF_SERVICES_MAX)
 		c->seq = 1;
+}
+
+static int
+unstable(const struct snapshot_file *f, char *error)
+{
+	return error_say(error, "%s: unstable: it is being changed all the "
+	    "time, or its master was stopped half-way", f->name);
 }
 
 static int
@@ -213,9 +239,7 @@ load_status(const struct snapshot_file *f, struct status *s, char *error)
 	    (stable = read_stable(f, s, whole, error)) == -1)
 		return -1;
 	if (stable == 0)
-		return error_say(error, "%s: unstable: it is being changed "
-		    "all the time, or its master was stopped half-way",
-		    f->name);
+		return unstable(f, error);
 	if (s->nslots < 1 || s->nslots > CONF_SLOTS_MAX)
 		return error_say(error, "%s: %u slots, not from 1 to %d",
 		    f->name, s->nslots, CONF_SLOTS_MAX);
@@ -291,6 +315,32 @@ snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 	    file_open(&s->file[SLOTS], &writer, error) == -1)
 		return -1;
 	return load_commons(s, error);
+}
+
+int
+snapshot_read_head(struct snapshot *s, char error[CONF_ERROR_MAX])
+{
+	struct snapshot_file *f = &s->file[STATUS];
+	const struct place head = { 0, offsetof(struct status, upgrade) +
+	    sizeof(s->status.upgrade), offsetof(struct status, seq) };
+	int stable;
+
+	if (f->fd != -1)
+		close(f->fd);
+	f->fd = -1;
+	if (file_open(f, &s->owner, error) == -1)
+		return -1;
+	s->holder = holder_of(f->fd);
+	s->alive = s->holder != -1;
+	if ((stable = read_stable(f, &s->status, head, error)) == -1)
+		return -1;
+	if (s->status.magic != SCOREBOARD_MAGIC)
+		return error_say(error, "%s: not a status file of preforkd",
+		    f->name);
+	if (stable == 0)
+		return unstable(f, error);
+	clamp_head(&s->status);
+	return s->alive ? 0 : try_lock(s, error);
 }
 
 /*

@@ -9,7 +9,8 @@
  * Three early deaths in a row throttle a service: starts are tried one at a
  * time, 0.1 s apart doubling to 30 s, until a connection is completed.  Early
  * is before ready, or before the first completed connection; a SIGKILL after
- * ready is somebody else's doing and never counts.  A fork(2) that fails is
+ * ready is somebody else's doing and never counts.  Of a resident program no
+ * connection is known: what is ready has succeeded.  A fork(2) that fails is
  * retried by the same kind of timer, of the whole server, up to 1 s.
  */
 
@@ -36,6 +37,8 @@
 #define THROTTLE_AFTER	3		/* early deaths */
 #define THROTTLE_FIRST	100		/* ms */
 #define THROTTLE_LAST	30000
+#define CRASH_LOOP	6400		/* the pause after six tries */
+#define LAST_DEATHS	5		/* told at the end, of all services */
 #define FORK_LAST	1000
 #define START_TIME	30000
 #define QUIT_TIME	500	/* for a worker to kill its programs */
@@ -157,6 +160,7 @@ spawn_worker(struct master *m, struct pool *p)
 	    .listener = p->listener, .number = slot,
 	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
+	    .service = p->service->index,
 	    .generation = p->service->generation->number,
 	    .master = m->board.status->pid,
 	    .dumpable = p->service->generation->conf->dumpable };
@@ -185,6 +189,12 @@ spawn_allowed(struct master *m, const struct service *service)
 		return true;
 	master_wake_at(m, at);
 	return false;
+}
+
+static bool
+is_resident(const struct child *c)
+{
+	return c->pool->service->conf->kind == CONF_RESIDENT;
 }
 
 static void
@@ -249,6 +259,13 @@ spawn_nudge(struct master *m, int slot)
 }
 
 void
+spawn_make_room(struct master *m, int slot)
+{
+	signal_child(m, slot, SIGUSR2);
+	m->child[slot].nudged = m->now;
+}
+
+void
 spawn_succeeded(struct service *service)
 {
 	service->early_deaths = 0;
@@ -287,30 +304,41 @@ exit_meaning(int code)
 		return " (saw no master)";
 	case WORKER_SERVICE_FAILED:
 		return " (the service cannot start)";
+	case WORKER_PROGRAM_ENDED:
+		return " (its program ended)";
 	default:
 		return "";
 	}
 }
 
 static void
-how_it_died(const struct child *c, int status, char *buf, size_t size)
+how_it_died(const struct status_death *d, char *buf, size_t size)
 {
-	if (WIFEXITED(status))
+	const int status = d->wait_status;
+
+	if (d->program != 0 && WIFEXITED(status))
+		snprintf(buf, size, "exit %d (program %d)",
+		    WEXITSTATUS(status), d->program);
+	else if (d->program != 0)
+		snprintf(buf, size, "%s (program %d%s)",
+		    sig_name(WTERMSIG(status)), d->program,
+		    WTERMSIG(status) == SIGKILL ? ", possible OOM" : "");
+	else if (WIFEXITED(status))
 		snprintf(buf, size, "exit %d%s", WEXITSTATUS(status),
 		    exit_meaning(WEXITSTATUS(status)));
 	else
 		snprintf(buf, size, "%s%s", sig_name(WTERMSIG(status)),
 		    WTERMSIG(status) != SIGKILL ? "" :
-		    c->state == CHILD_KILLED ? " (by the master)" :
+		    d->killed ? " (by the master)" :
 		    " (possible OOM)");
 }
 
 static void
-tell_death(const struct status_death *d, const struct child *c)
+tell_death(const struct status_death *d)
 {
 	char how[80];
 
-	how_it_died(c, d->wait_status, how, sizeof(how));
+	how_it_died(d, how, sizeof(how));
 	log_errorx("worker died pid=%d slot=%u service=%s generation=%u "
 	    "age=%lld.%03d served=%llu client=%llu how=\"%s\" core=%s",
 	    d->pid, d->slot, d->service, d->generation,
@@ -318,6 +346,48 @@ tell_death(const struct status_death *d, const struct child *c)
 	    (unsigned long long)d->served, (unsigned long long)d->client, how,
 	    WIFSIGNALED(d->wait_status) && WCOREDUMP(d->wait_status) ?
 	    "yes" : "no");
+}
+
+bool
+spawn_crash_loop(const struct service *service)
+{
+	return service->conf->on_crash_loop == CONF_CRASH_LOOP_EXIT &&
+	    service->delay >= CRASH_LOOP;
+}
+
+void
+spawn_tell_crash_loop(const struct master *m, const struct service *service)
+{
+	const struct status *status = m->board.status;
+	const struct status_death *d;
+	uint64_t n = status->ndeaths, i;
+	char how[80];
+
+	log_errorx("no worker lives to serve a client, the server ends "
+	    "service=%s", service->conf->name);
+	for (i = n > LAST_DEATHS ? n - LAST_DEATHS : 0; i < n; i++) {
+		d = &status->death[i % SCOREBOARD_DEATHS];
+		if (strcmp(d->service, service->conf->name) != 0)
+			continue;
+		how_it_died(d, how, sizeof(how));
+		log_errorx("a last death pid=%d slot=%u age=%lld.%03d "
+		    "how=\"%s\"", d->pid, d->slot,
+		    (long long)(d->age / 1000), (int)(d->age % 1000), how);
+	}
+}
+
+/* What became of the program of a watcher, which tells it by its slot. */
+static void
+take_program_status(struct status_death *d, const struct slot *slot)
+{
+	const int status = atomic_load(&slot->program_status) & 0xffff;
+
+	if (!WIFEXITED(d->wait_status) ||
+	    WEXITSTATUS(d->wait_status) != WORKER_PROGRAM_ENDED ||
+	    (!WIFEXITED(status) && !WIFSIGNALED(status)))
+		return;
+	d->wait_status = status;
+	d->program = atomic_load(&slot->program);
 }
 
 /* Into the ring and the log. */
@@ -336,8 +406,10 @@ record_death(struct master *m, int n, int wait_status)
 	    .served = atomic_load(&slot->served),
 	    .client = look_serving(slot) ? atomic_load(&slot->client) : 0 };
 	strlcpy(d.service, service->conf->name, sizeof(d.service));
+	if (is_resident(c))
+		take_program_status(&d, slot);
 	status_record_death(m, &d, service->index);
-	tell_death(&d, c);
+	tell_death(&d);
 }
 
 /* Unasked, and before it was of use; a SIGKILL is somebody else's doing. */
@@ -347,6 +419,8 @@ was_early(const struct child *c, uint64_t served, int wait_status)
 	if (c->state == CHILD_LEAVING || c->state == CHILD_KILLED ||
 	    served > 0)
 		return false;
+	if (is_resident(c))
+		return !c->was_ready;
 	return !c->was_ready || !WIFSIGNALED(wait_status) ||
 	    WTERMSIG(wait_status) != SIGKILL;
 }
@@ -361,9 +435,9 @@ in_order(const struct master *m, int n, int wait_status)
 	const struct child *c = &m->child[n];
 
 	if (WIFEXITED(wait_status))
-		return WEXITSTATUS(wait_status) == WORKER_LEFT &&
+		return WEXITSTATUS(wait_status) == WORKER_LEFT && (c->blind ||
 		    atomic_load(&m->board.commons->slot[n].state) ==
-		    SLOT_LEAVING;
+		    SLOT_LEAVING);
 	return m->state == MASTER_KILLING && c->state == CHILD_KILLED;
 }
 
@@ -390,6 +464,7 @@ bury(struct master *m, int n, int wait_status)
 	c->pool = NULL;
 	c->epoch++;
 	status_inherit(m, slot, p->service->index, c->epoch);
+	sources_forget(m->board.commons->source, n);
 	p->alive--;
 	m->pid[n] = 0;
 	m->unused[m->nunused++] = n;
@@ -418,8 +493,11 @@ news_of_child(struct master *m, pid_t pid, int wait_status)
 		log_warnx("%s stopped pid=%ld signal=%s",
 		    pid == m->logger ? "logger" : "child", (long)pid,
 		    sig_name(WSTOPSIG(wait_status)));
-	else if (pid == m->logger)
+	else if (pid == m->logger) {
 		m->logger = 0;
+		if (!WIFEXITED(wait_status) || WEXITSTATUS(wait_status) != 0)
+			m->logger_leaves = false;
+	}
 	else if (pid == m->reload.pid)
 		reload_child_ended(m, wait_status);
 	else if (slot == -1)

@@ -44,6 +44,7 @@ struct life {
 	void		(*serve)(struct conn *);
 	void		(*interrupted)(void);	/* in accept; or NULL, ... */
 	void		(*stop)(void);		/* ... likewise */
+	const struct preforkd_service *service;	/* NULL: of another kind */
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
 	bool		 any_address;	/* only a client tells the local one */
@@ -159,6 +160,7 @@ become_busy(struct life *l, const struct conn *c)
 	slot_begin(slot);
 	store(&slot->client, c->number);
 	store(&slot->accepted, l->accepted);
+	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
 	publish_peer(slot, &c->peer);
 	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
 	slot_end(slot);
@@ -226,23 +228,55 @@ account(struct life *l, const struct conn *c)
 	slot_end(l->slot);
 }
 
+/* It has no number and is none of the clients served. */
+static void
+refuse(struct life *l, const struct conn *c, const char *why)
+{
+	char peer[ADDRESS_TEXT];
+
+	slot_begin(l->slot);
+	store(&l->slot->accepted, l->accepted);
+	add(&l->slot->refused, 1);
+	slot_end(l->slot);
+	/* Without the address in its words, so that many are one warning. */
+	log_warnx("client refused peer=%s service=%s why=%s",
+	    peer_word(c, peer), l->self->conf->name, why);
+	if (!admit_refuse(c)) {
+		close(c->fd);
+		return;
+	}
+	/* It may go on sending: no longer idle meanwhile. */
+	atomic_store(&l->slot->state, SLOT_CLOSING);
+	no_longer_idle(l);
+	linger_end(&l->linger, c->fd);
+	become_idle(l);
+}
+
 static void
 serve(struct life *l, int fd, const struct address *peer)
 {
 	const struct conf_service *conf = l->self->conf;
 	struct conn *c = &client;
+	const char *why;
 
 	l->accepted++;
 	conn_open(c, fd, peer, conf);
 	if (!l->any_address)
 		c->local = l->self->listener->address;
 	c->local_known = !l->any_address;
+	if ((why = admit(c)) != NULL) {
+		refuse(l, c, why);
+		return;
+	}
 	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
+	c->heard = &l->slot->heard;
+	handler_room = 0;
 	become_busy(l, c);
 	title_busy(l, c->number);
 	log_connected(c, conf);
 	l->serve(c);
 	account(l, c);
+	admit_left();
 	log_closed(c, conf);
 	/* From here on a death costs no client. */
 	atomic_store(&l->slot->state, SLOT_CLOSING);
@@ -344,7 +378,20 @@ leave(struct life *l, int code)
 	linger_finish(&l->linger);
 	if (l->stop != NULL)
 		l->stop();
+	if (l->service != NULL)
+		module_leave(l->service, handler_drain_seconds);
 	_exit(code);
+}
+
+/* Until the rate of the service has a turn for this worker. */
+static void
+rest(int ms)
+{
+	const int64_t until = clock_now() + ms;
+	int64_t left = ms;
+
+	for (; left > 0 && !handler_retired; left = until - clock_now())
+		poll(NULL, 0, (int)left);
 }
 
 __attribute__((__noreturn__))
@@ -352,10 +399,14 @@ static void
 accept_loop(struct life *l)
 {
 	struct address peer;
-	int fd;
+	int fd, ms;
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
+		if ((ms = admit_pause()) > 0)
+			rest(ms);
+		if (handler_retired)
+			break;
 		switch (accept_client(l, &fd, &peer)) {
 		case ACCEPTED:
 			serve(l, fd, &peer);
@@ -439,22 +490,57 @@ set_up(struct life *l, const struct worker *w)
 }
 
 static int
+start_module(struct life *l, const struct conf_service *conf)
+{
+	char text[CONF_ERROR_MAX];
+	const char *why;
+
+	if ((why = module_enter(conf, &l->service)) != NULL) {
+		log_errorx("%s service=%s: %s", conf_kind_name(conf->kind),
+		    conf->name, log_quote(text, sizeof(text), why,
+		    strlen(why)));
+		return -1;
+	}
+	l->serve = l->service->serve;
+	return 0;
+}
+
+static int
 start_service(struct life *l, const struct conf_service *conf)
 {
 	switch (conf->kind) {
 	case CONF_RUN:
-		l->serve = conf->run->serve;
-		return conf->run->start == NULL ? 0 : conf->run->start();
+	case CONF_MODULE:
+		return start_module(l, conf);
 	case CONF_EXEC:
 		l->serve = exec_serve;
 		l->interrupted = exec_interrupted;
 		l->stop = exec_stop;
 		return exec_start(l->self);
 	case CONF_RESIDENT:
-	case CONF_MODULE:
-		break;
+		return resident_start(l->self);
 	}
 	return -1;
+}
+
+static void
+program_is_ready(void)
+{
+	become_idle(&life);
+	poke();
+}
+
+/* A program that is not ready must not look so for an instant. */
+__attribute__((__noreturn__))
+static void
+watch_loop(struct life *l)
+{
+	int code;
+
+	setproctitle("%s watches", l->title);
+	if ((code = resident_watch(program_is_ready)) != WORKER_LEFT)
+		_exit(code);
+	leave(l, code);
 }
 
 void
@@ -469,6 +555,9 @@ worker_main(const struct worker *w)
 		_exit(WORKER_SERVICE_FAILED);
 	}
 	daemon_let_go();
+	if (w->conf->kind == CONF_RESIDENT)
+		watch_loop(l);
+	admit_start(w);
 	become_idle(l);
 	poke();
 	accept_loop(l);

@@ -24,7 +24,15 @@ unit() {
 @test "unit: scoreboard" { unit scoreboard; }
 @test "unit: service" { unit service; }
 @test "unit: snapshot" { unit snapshot; }
+@test "unit: sources" { unit sources; }
+@test "unit: state" { unit state; }
 @test "unit: tables" { unit tables; }
+
+@test "H01 what fuzzing starts from and has found, once through each target" {
+	for target in "$TOP"/tests/fuzz/corpus/*; do
+		"$TOOLS/replay-${target##*/}" "$target"/*
+	done
+}
 
 @test "every unit program is run above" {
 	for file in "$TOP"/tests/unit/*.c; do

@@ -20,6 +20,7 @@ settings() {
 	idle-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	connection-timeout 1s 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	drain-timeout 1s 0 99ms 31536000001ms 8761h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
+	on-crash-loop exit -1 0 2^64 text yes Exit
 	log-connections both -1 0 2^64 text yes NO
 	log-level debug -1 0 2^64 text INFO
 	run greet -1 0 2^64 text Greet
@@ -33,6 +34,12 @@ settings() {
 	user 65534:65534 -1 -1:-1 2^64 2^64:1 4294967295:1 1:4294967295 1: :1 1:1, no-such-user
 	group 65534 -1 2^64 4294967295 no-such-group
 	chroot / -1 0 2^64 text relative/path
+	per-source 3 121 -1 2^64 text 1k 0x10 +5 1.5
+	per-source-rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
+	rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
+	min-rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
+	when-full drop-silent -1 0 2^64 text Queue
+	refuse reset -1 0 2^64 text message Close
 	new-privileges yes -1 0 2^64 text NO
 	exec-stderr socket -1 0 2^64 text LOG
 	chdir / -1 0 2^64 text relative/path
@@ -108,6 +115,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 	    -o 'chdir /' -o 'umask 077' -o 'nice 1' \
 	    -o 'rlimit-nofile 64' -o 'rlimit-nproc 99' -o 'rlimit-stack 1m' \
 	    -l :0 greet | awk 'NF { print $1 }' |
+	    grep -vx per-source-prefix |	# two words: see 41-limits
 	    sort -u > "$D/dump"
 	settings | cut -d' ' -f1 | grep -vx include | sort | diff - "$D/dump"
 }
@@ -148,7 +156,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 @test "H02 every setting with a word too much is refused" {
 	while read -r name good _; do
 		case $name in
-		listen) wrong "$name" "$name $good more\n" '' "$name" ;;
+		listen | rate | *-rate | refuse) wrong "$name" "$name $good more\n" '' "$name" ;;
 		log) wrong "$name" "$name file /x y\n" '' "$name: y is too much" ;;
 		*) wrong "$name" "$name $good more\n" '' "$name: more is too much" ;;
 		esac

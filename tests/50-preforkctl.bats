@@ -61,8 +61,9 @@ verdict() {
 	[ "${lines[3]}" = 'generation:  3' ]
 	[ "${lines[4]}" = "pid:         $(< "$D/status.pid")" ]
 	[ "${lines[5]}" = 'version:     9.9' ]
-	[ "${lines[7]}" = 'clients cut: 0' ]
-	[ "${lines[8]}" = 'log dropped: 13' ]
+	[ "${lines[7]}" = 'upgrade:     none' ]
+	[ "${lines[8]}" = 'clients cut: 0' ]
+	[ "${lines[9]}" = 'log dropped: 13' ]
 	# 1000 by the dead, 10 by each of 7 that are not free.
 	grep -qE '^greet +1070 +1 +4 +1 +1 +0 +512$' <<<"$output"
 	grep -qE '^127\.0\.0\.1:8001 +greet +7 +128$' <<<"$output"
@@ -205,7 +206,7 @@ verdict() {
 	board size=999999
 	refused 'too long'
 	board version=7
-	refused 'layout version 7, this preforkctl reads 1'
+	refused 'layout version 7, this preforkctl reads 2'
 	board says-size=8
 	refused 'says it has 8 bytes'
 	board nslots=4294967295

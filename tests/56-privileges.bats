@@ -335,7 +335,7 @@ limit() { sed -nE "s/^$1 +([^ ]+) +([^ ]+).*/\\1 \\2/p" "/proc/$w/limits"; }
 		[[ $output == *'Operation not permitted'* ]]
 	done
 	sleep 0.3
-	not logged 'stopping|reloading|SIGUSR2'
+	not logged 'stopping|reloading|upgrading'
 }
 
 @test "B01 a killed master takes its workers with it, whatever their user" {

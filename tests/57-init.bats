@@ -177,8 +177,19 @@ table() {
 	greets
 }
 
+@test "upgrade puts the installed program to work, in the same master" {
+	init 0 start
+	old=$(pid)
+	init 0 upgrade
+	wait_for logged 'notice: upgraded from='
+	wait_for generation 2
+	[ "$(pid)" -eq "$old" ]
+	greets
+	init 0 stop
+}
+
 @test "what does not run is not reloaded or rotated: exit 7" {
-	for action in reload force-reload rotate; do
+	for action in reload force-reload rotate upgrade; do
 		init 7 $action
 		said 'not running'
 	done
@@ -197,7 +208,7 @@ table() {
 	init 0 start
 	M=$(pid)
 	rm "$ETC/preforkd.conf"
-	for action in restart reload force-reload; do
+	for action in restart reload force-reload upgrade; do
 		init 6 $action
 	done
 	init 0 status
@@ -213,7 +224,7 @@ table() {
 	init 0 start
 	M=$(pid)
 	sed -i 's/run greet/run fast/' "$ETC/preforkd.conf"
-	for action in configtest restart reload force-reload; do
+	for action in configtest restart reload force-reload upgrade; do
 		init 6 $action
 		said "^preforkd: $ETC/preforkd.conf:4: run fast: must be"
 		said 'wrong, so nothing was done'
@@ -460,13 +471,14 @@ table() {
 	awk '{ ms += $1 * 1000 } END { print ms; exit !(ms > 34900 && ms < 39900) }' \
 	    "$D/slept"
 	wait_for no_servers
-	init 1 status
+	init 3 status
+	[ ! -e "$RUN/preforkd.pid" ]
 }
 
 @test "J12 another action, or none, is exit 3 with the usage" {
-	for action in '' upgrade Start; do
+	for action in '' update Start; do
 		init 3 "$action"
-		said '^usage: .*\{start\|stop\|restart\|reload\|force-reload\|status\|configtest\|rotate\}$'
+		said '^usage: .*\{start\|stop\|restart\|reload\|force-reload\|status\|configtest\|rotate\|upgrade\}$'
 	done
 }
 
@@ -489,7 +501,7 @@ table() {
 	init 0 status
 	said "running, pid $M\$"
 	init 0 start	# as it runs
-	for action in stop restart reload rotate; do
+	for action in stop restart reload rotate upgrade; do
 		init 4 $action
 		said 'not allowed'
 	done

@@ -166,10 +166,10 @@ settings_of_page() {
 
 @test "the sample file means the same when what it comments out is put in" {
 	"$PREFORKD" -nn -f "$SAMPLE" > "$D/as-is"
-	sed -E '/^#(status-file|pidfile|include|user|group|chroot|rlimit-[a-z]+) /d; s/^#([a-z-]+ [a-z0-9/]+)$/\1/' \
+	sed -E '/^#(status-file|pidfile|include|user|group|chroot|rlimit-[a-z]+|max-memory[a-z-]*) /d; s/^#([a-z-]+ [a-zA-Z0-9/-]+( [0-9]+)?)$/\1/' \
 	    "$SAMPLE" > "$D/preforkd.conf"
 	# as many as have a default, and workers-surge
-	[ "$(grep -cE '^[a-z-]+ [a-z0-9/]+$' "$D/preforkd.conf")" -eq \
+	[ "$(grep -cE '^[a-z-]+ [a-zA-Z0-9/-]+( [0-9]+)?$' "$D/preforkd.conf")" -eq \
 	    "$(($(table settings | cut -f 5 | grep -cv '^-$') + 2))" ]
 	"$PREFORKD" -nn -f "$D/preforkd.conf" | diff "$D/as-is" -
 }
@@ -256,7 +256,7 @@ tags() {
 }
 
 @test "every source file is in HACKING, and no other" {
-	(cd "$TOP/src" && ls ./*.[ch] service/*.c | sed 's|^\./||' | sort) \
+	(cd "$TOP/src" && ls ./*.[ch] service/*.c module/*.c | sed 's|^\./||' | sort) \
 	    > "$D/files"
 	sed -n '/^2\. /,/^3\. /p' "$TOP/HACKING" | grep -E '^    [a-z]' |
 	    sed -E 's/^    //; s/  .*//; s/, /\n/g' |
@@ -277,6 +277,20 @@ tags() {
 		[ -e "$TOP/$name" ] || complain "no such file: $name"
 	done
 	[ -z "${BAD-}" ]
+}
+
+@test "every call and every member of preforkd-module.h is in preforkd-module(3)" {
+	header=$TOP/src/preforkd-module.h
+	page=$TOP/man/preforkd-module.3
+	sed -nE 's/^[a-z][^(]*\<((conn|preforkd)_[a-z_]+)\(.*/\1/p' "$header" |
+	    sort > "$D/calls"
+	[ "$(wc -l < "$D/calls")" -gt 10 ]
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESC/s/^\.Fn \([a-z_]*\).*/\1/p' "$page" |
+	    sort | diff "$D/calls" -
+	members() { sed -n '/^struct preforkd_service {/,/^}/p' "$1" |
+	    grep -E '^	[a-z]' | sed -E 's|/\*.*||' | tr -d ' \t'; }
+	[ "$(members "$header" | wc -l)" -ge 8 ]
+	diff <(members "$header") <(members "$page")
 }
 
 @test "the targets of make that README and HACKING name exist" {
@@ -357,9 +371,9 @@ examples() {
 	kill -KILL "$(one_worker)"
 	wait_for logged 'worker died'
 	kill -USR2 "$M"
-	wait_for logged SIGUSR2
+	wait_for logged 'upgraded from=.* generation=2'
 	kill -HUP "$M"
-	wait_for logged 'reloaded generation=2'
+	wait_for logged 'reloaded generation=3'
 	echo nonsense 1 >> "$D/file"
 	kill -HUP "$M"
 	wait_for logged 'reload failed'
@@ -397,7 +411,7 @@ examples() {
 	/^\.Bd/ { file = dir "/conf" ++n; next }
 	/^\.Ed/ { file = "" }
 	file { print > file }'
-	for i in 1 2 3; do
+	for i in 1 2 3 4; do
 		"$PREFORKD" -n -f "$D/conf$i"
 		sed -E 's/:[0-9]+$/:0/; s|unix:/run|unix:'"$D|" "$D/conf$i" \
 		    > "$D/free.conf"
@@ -406,7 +420,7 @@ examples() {
 		    "$D/conf$i" | sed "s/5/7/")" ]
 		stop
 	done
-	[ ! -e "$D/conf4" ]
+	[ ! -e "$D/conf5" ]
 }
 
 @test "the examples of preforkctl(8) work" {
@@ -419,7 +433,7 @@ examples() {
 		ln -s "$STATUS$suffix" "$D/x/test$suffix"
 	done
 	n=$(examples "$TOP/man/preforkctl.8")
-	[ "$n" -eq 6 ]
+	[ "$n" -eq 7 ]
 	for i in $(seq "$n"); do
 		echo "example $i: $(cat "$D/example$i")"
 		runnable < "$D/example$i" > "$D/script"

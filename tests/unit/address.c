@@ -157,6 +157,69 @@ test_nameless(void)
 	    strcmp(address_host(&a, buf, sizeof(buf)), "-") == 0, buf);
 }
 
+static const struct {
+	const char	*text;
+	const char	*inside, *outside;	/* with port; NULL: wrong */
+	const char	*why;
+} prefixes[] = {
+	{ "10.0.0.0/8", "10.255.0.1:1", "11.0.0.1:1", NULL },
+	{ "10.1.2.3", "10.1.2.3:1", "10.1.2.2:1", NULL },
+	{ "10.1.2.2/31", "10.1.2.3:1", "10.1.2.4:1", NULL },
+	{ "0.0.0.0/0", "255.1.1.1:1", "[::1]:1", NULL },
+	{ "::/0", "[ffff::1]:1", "0.0.0.0:1", NULL },
+	{ "2001:db8::/32", "[2001:db8:ffff::1]:1", "[2001:db9::]:1", NULL },
+	{ "2001:db8::1:0/112", "[2001:db8::1:ffff]:1", "[2001:db8::2:0]:1",
+	    NULL },
+	{ "2001:db8::1", "[2001:db8::1]:1", "[2001:db8::2]:1", NULL },
+	{ "10.0.0.1/8", NULL, NULL, "bits behind" },
+	{ "2001:db8::1/64", NULL, NULL, "bits behind" },
+	{ "2001:db8:0:1::/63", NULL, NULL, "bits behind" },
+	{ "10.0.0.0/33", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "10.0.0.0/", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "10.0.0.0/-1", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "10.0.0.0/8/8", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "10.0.0/8", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "/8", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "::/129", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "fe80::1%lo", NULL, NULL, "ADDRESS/LENGTH" },
+	{ "::ffff:10.0.0.0/104", NULL, NULL, "IPv4 address" },
+	{ "1111111111111111111111111111111111111111111111111111111111111/8",
+	    NULL, NULL, "ADDRESS/LENGTH" },
+};
+
+static bool
+within(const char *text, const struct prefix *p)
+{
+	struct address a[2];
+	struct prefix host;
+	const char *why;
+
+	return address_parse(text, a, &why) == 1 &&
+	    address_bits(&a[0], &host) && address_within(&host, p);
+}
+
+static void
+test_prefixes(void)
+{
+	const char *why = "";
+	struct prefix p;
+	char name[100];
+	size_t i;
+	bool good;
+
+	for (i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+		snprintf(name, sizeof(name), "prefix %s", prefixes[i].text);
+		good = address_parse_prefix(prefixes[i].text, &p, &why);
+		if (prefixes[i].why != NULL)
+			check(name, !good && strstr(why, prefixes[i].why) !=
+			    NULL, good ? "accepted" : why);
+		else
+			check(name, good && within(prefixes[i].inside, &p) &&
+			    !within(prefixes[i].outside, &p), why);
+	}
+}
+
 int
 main(void)
 {
@@ -167,5 +230,6 @@ main(void)
 	test_long();
 	test_parts();
 	test_nameless();
+	test_prefixes();
 	return failures > 0;
 }

@@ -432,7 +432,11 @@ test_dump_text(void)
 	    "\tworkers-idle-time 90s\n\tmax-connections-per-worker 0\n"
 	    "\tfirst-byte-timeout 0\n\tidle-timeout 0\n"
 	    "\tconnection-timeout 0\n\tdrain-timeout 30s\n"
-	    "\tlog-connections no\n\tuser 7:8,9\n\tnew-privileges no\n"
+	    "\ton-crash-loop keep-trying\n"
+	    "\tlog-connections no\n\tper-source 0\n"
+	    "\tper-source-prefix 32 64\n\tper-source-rate 0\n\trate 0\n"
+	    "\tmin-rate 0\n\twhen-full queue\n\trefuse close\n"
+	    "\tuser 7:8,9\n\tnew-privileges no\n"
 	    "\tchdir /\n\tumask 022\n\tnice 0\n"
 	    "\trlimit-data 67108864\n") == 0);
 	free(s);

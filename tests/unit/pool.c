@@ -12,11 +12,8 @@
 static int failed;
 
 static void
-expect(const char *name, struct pool_counts n, struct pool_limits limit,
-    int start, int retire)
+compare(const char *name, struct pool_plan plan, int start, int retire)
 {
-	struct pool_plan plan = pool_plan(&n, &limit);
-
 	if (plan.start == start && plan.retire == retire) {
 		printf("ok %s\n", name);
 		return;
@@ -26,8 +23,24 @@ expect(const char *name, struct pool_counts n, struct pool_limits limit,
 	failed = 1;
 }
 
+static void
+expect(const char *name, struct pool_counts n, struct pool_limits limit,
+    int start, int retire)
+{
+	compare(name, pool_plan(&n, &limit), start, retire);
+}
+
+static void
+expect_resident(const char *name, struct pool_counts n,
+    struct pool_limits limit, int start, int retire)
+{
+	compare(name, pool_plan_resident(&n, &limit), start, retire);
+}
+
 /* starting, idle, busy, draining, queued, least_idle */
-#define N(...)	(struct pool_counts){ __VA_ARGS__ }
+#define N(...)	(struct pool_counts){ __VA_ARGS__, 0, false }
+/* ... pressed, calm */
+#define P(...)	(struct pool_counts){ __VA_ARGS__ }
 /* min, spare, room, batch, throttled */
 #define L(...)	(struct pool_limits){ __VA_ARGS__ }
 
@@ -79,17 +92,45 @@ shrinking(void)
 	    N(0, 22, 0, 0, 0, 22), L(20, 8, 400, 64, false), 0, 1);
 }
 
+static void
+resident(void)
+{
+	expect_resident("programs: the minimum, whatever the spares",
+	    P(0, 0, 0, 0, 0, -1, 0, false), L(3, 8, 64, 64, false), 3, 0);
+	expect_resident("programs: one, when there is no minimum",
+	    P(0, 0, 0, 2, 0, -1, 0, false), L(0, 8, 64, 64, false), 1, 0);
+	expect_resident("programs: a burst starts nobody",
+	    P(0, 2, 0, 0, 9, -1, 2, false), L(1, 8, 64, 64, false), 0, 0);
+	expect_resident("programs: one for each client that goes on waiting",
+	    P(0, 2, 0, 0, 9, -1, 3, false), L(1, 8, 62, 64, false), 9, 0);
+	expect_resident("programs: those that start count",
+	    P(4, 2, 0, 0, 9, -1, 3, false), L(1, 8, 58, 64, false), 5, 0);
+	expect_resident("programs: room bounds them",
+	    P(0, 2, 0, 0, 9, -1, 3, false), L(1, 8, 3, 64, false), 3, 0);
+	expect_resident("programs: a batch bounds them",
+	    P(0, 2, 0, 0, 99, -1, 3, false), L(1, 8, 90, 64, false), 64, 0);
+	expect_resident("programs: throttled, one at a time",
+	    P(0, 0, 0, 0, 9, -1, 3, false), L(4, 8, 64, 64, true), 1, 0);
+	expect_resident("programs: throttled, not while one starts",
+	    P(1, 0, 0, 0, 9, -1, 3, false), L(4, 8, 64, 64, true), 0, 0);
+	expect_resident("programs: none leaves before its time",
+	    P(0, 20, 0, 0, 0, -1, 0, false), L(1, 8, 64, 64, false), 0, 0);
+	expect_resident("programs: a tenth leaves when all is calm",
+	    P(0, 22, 0, 0, 0, -1, 0, true), L(1, 8, 64, 64, false), 0, 3);
+	expect_resident("programs: down to the minimum",
+	    P(0, 4, 0, 0, 0, -1, 0, true), L(4, 8, 64, 64, false), 0, 0);
+}
+
 static int
 below(int n)
 {
 	return rand() % n;
 }
 
-static int
-breaks(const struct pool_counts *n, const struct pool_limits *limit)
+static bool
+breaks(const struct pool_counts *n, const struct pool_limits *limit,
+    struct pool_plan plan)
 {
-	struct pool_plan plan = pool_plan(n, limit);
-
 	return plan.start < 0 || plan.retire < 0 ||
 	    (plan.start > 0 && plan.retire > 0) ||
 	    (plan.start > 0 && plan.start > limit->room) ||
@@ -108,11 +149,12 @@ no_plan_breaks_its_bounds(void)
 
 	srand(1);
 	for (i = 0; i < 1000000; i++) {
-		n = N(below(50), below(300), below(300), below(50),
-		    below(300), below(300) - 1);
+		n = P(below(50), below(300), below(300), below(50),
+		    below(300), below(300) - 1, below(5), below(2) == 1);
 		limit = L(below(200), 1 + below(100), below(400) - 50,
 		    1 + below(64), below(2));
-		if (breaks(&n, &limit)) {
+		if (breaks(&n, &limit, pool_plan(&n, &limit)) ||
+		    breaks(&n, &limit, pool_plan_resident(&n, &limit))) {
 			printf("FAIL random case %d breaks a bound\n", i);
 			failed = 1;
 			return;
@@ -126,6 +168,7 @@ main(void)
 {
 	growth();
 	shrinking();
+	resident();
 	no_plan_breaks_its_bounds();
 	return failed;
 }

@@ -84,13 +84,17 @@ clean(void)
 static void
 discard(struct scoreboard *b)
 {
+	int i;
+
 	if (b->status != NULL)
 		munmap(b->status, sizeof(*b->status));
 	munmap((void *)(uintptr_t)b->shown, sizeof(*b->shown));
 	munmap(b->commons, scoreboard_slots_size(b->nslots));
 	munmap((void *)(uintptr_t)b->counter, sizeof(*b->counter));
-	if (b->lock != -1)
-		close(b->lock);
+	close(b->lock);
+	for (i = 0; i < 3; i++)
+		close(b->fd[i]);
+	free(b->path);
 }
 
 static void
@@ -119,10 +123,12 @@ test_memory(void)
 	struct scoreboard b;
 
 	CHECK(scoreboard_create(&b, NULL, 10, error) == 0);
-	CHECK(b.lock == -1);
-	CHECK(descriptors() == before);
+	/* Each object, and the view of status that cannot write. */
+	CHECK(descriptors() == before + 4);
+	CHECK((fcntl(b.lock, F_GETFL) & O_ACCMODE) == O_RDONLY);
 	check_views(&b);
 	discard(&b);
+	CHECK(descriptors() == before);
 }
 
 static void
@@ -135,7 +141,7 @@ test_files(void)
 
 	CHECK(scoreboard_create(&b, path, 10, error) == 0);
 	check_views(&b);
-	CHECK(descriptors() == before + 1);
+	CHECK(descriptors() == before + 4);
 	CHECK((fcntl(b.lock, F_GETFL) & O_ACCMODE) == O_RDONLY);
 	CHECK((fcntl(b.lock, F_GETFD) & FD_CLOEXEC) != 0);
 	CHECK(entries(dir) == 3);

@@ -1,0 +1,199 @@
+/*
+ * admit.c: whether a connection may come in, and when the next one is taken.
+ *
+ * In a worker, for the kinds of service that it accepts for.  Limits per
+ * source count over all workers, in the table of sources.c; so does the rate
+ * of a service, in the commons.  It never waits: whoever may not come in is
+ * refused at once, and the worker is told how long to rest.
+ *
+ * The rate of a service is kept before accept(2): a worker that finds it
+ * reached reserves the next turn and rests until then, so that clients wait
+ * in the queue and nobody is refused.  Workers that slept in accept already
+ * are the only ones that can exceed it, once.
+ */
+
+#include <sys/socket.h>
+
+#include <limits.h>
+#include <unistd.h>
+
+#include "preforkd.h"
+
+#define EXCEPTIONS	64		/* lines of per-source-for */
+#define SAY_EVERY	10000		/* ms */
+
+static struct {
+	const struct conf_service *conf;
+	struct source	*table;
+	struct commons_service *service;
+	const uint64_t	*secret;
+	int		 row, slot;
+	bool		 limited;	/* there is a limit per source */
+	bool		 reserved;	/* the next turn of the rate is ours */
+	struct source_limit limit;
+	struct source_claim claim;
+	int		 nexceptions;
+	struct {
+		struct prefix network;
+		int	 most;
+	} exception[EXCEPTIONS];
+} me;
+
+/* us for each; a rate of which there is none has 0 */
+static int64_t
+interval(const struct conf_rate *rate)
+{
+	int64_t us;
+
+	if (rate->count == 0)
+		return 0;
+	us = rate->per * 1000 / rate->count;
+	return us > 0 ? us : 1;
+}
+
+void
+admit_start(const struct worker *w)
+{
+	const struct conf_service *conf = w->conf;
+	char *const *line;
+
+	me.conf = conf;
+	me.table = w->board->commons->source;
+	me.service = &w->board->commons->service[w->service];
+	me.secret = w->board->shown->secret;
+	me.row = w->service;
+	me.slot = w->number;
+	me.limit.interval = interval(&conf->per_source_rate);
+	me.limit.burst = conf->per_source_rate.burst;
+	for (line = conf->per_source_for; line != NULL && *line != NULL &&
+	    me.nexceptions < EXCEPTIONS; line++)
+		if (setting_prefix_limit(*line,
+		    &me.exception[me.nexceptions].network,
+		    &me.exception[me.nexceptions].most))
+			me.nexceptions++;
+	me.limited = conf->per_source > 0 || me.limit.interval > 0 ||
+	    me.nexceptions > 0;
+}
+
+/* The longest prefix of per-source-for says, else per-source. */
+static int
+most_of(const struct prefix *host)
+{
+	int i, best = -1, most = me.conf->per_source;
+
+	for (i = 0; i < me.nexceptions; i++) {
+		if (me.exception[i].network.length <= best ||
+		    !address_within(host, &me.exception[i].network))
+			continue;
+		best = me.exception[i].network.length;
+		most = me.exception[i].most;
+	}
+	return most;
+}
+
+static const char *
+claim(const struct conn *c)
+{
+	struct prefix source;
+
+	if (!address_bits(&c->peer, &source))
+		return NULL;		/* a Unix socket has no addresses */
+	me.limit.now = c->started * 1000;
+	me.limit.most = most_of(&source);
+	address_cut(&source, source.ipv6 ? me.conf->per_source_prefix.ipv6 :
+	    me.conf->per_source_prefix.ipv4);
+	me.claim.key = source_key(&source, me.row, me.secret);
+	switch (source_claim(me.table, &me.claim, me.slot, &me.limit)) {
+	case SOURCE_ADMITTED:
+	case SOURCE_UNKNOWN:
+		return NULL;
+	case SOURCE_FULL:
+		return "per-source";
+	case SOURCE_TOO_FAST:
+		return "per-source-rate";
+	}
+	return NULL;
+}
+
+/* Take a turn of the rate of the service; returns when it is over, in us. */
+static int64_t
+take_turn(int64_t now)
+{
+	_Atomic int64_t *full_at = &me.service->full_at;
+	int64_t seen = atomic_load(full_at), next;
+
+	do
+		next = (seen > now ? seen : now) + interval(&me.conf->rate);
+	while (!atomic_compare_exchange_weak(full_at, &seen, next));
+	return next;
+}
+
+const char *
+admit(const struct conn *c)
+{
+	if (me.conf->rate.count > 0 && !me.reserved)
+		take_turn(c->started * 1000);
+	me.reserved = false;
+	return me.limited ? claim(c) : NULL;
+}
+
+/* Once a window, by one of the workers, and how often since. */
+static void
+say_paused(int64_t now)
+{
+	int64_t said = atomic_load(&me.service->said_at);
+
+	atomic_fetch_add(&me.service->paused, 1);
+	if (now - said < SAY_EVERY || !atomic_compare_exchange_strong(
+	    &me.service->said_at, &said, now))
+		return;
+	log_warnx("accepting pauses, the rate is reached service=%s "
+	    "pauses=%llu", me.conf->name, (unsigned long long)
+	    atomic_exchange(&me.service->paused, 0));
+}
+
+int
+admit_pause(void)
+{
+	int64_t room = interval(&me.conf->rate), now, at;
+
+	if (room == 0 || me.reserved)
+		return 0;
+	room *= me.conf->rate.burst;
+	now = clock_now() * 1000;
+	if (atomic_load(&me.service->full_at) + interval(&me.conf->rate) <=
+	    now + room)
+		return 0;
+	at = take_turn(now) - room;
+	me.reserved = true;
+	say_paused(now / 1000);
+	if (at <= now)
+		return 0;
+	return at - now > INT_MAX ? INT_MAX : (int)((at - now + 999) / 1000);
+}
+
+bool
+admit_refuse(const struct conn *c)
+{
+	const struct linger at_once = { .l_onoff = 1 };
+	const struct conf_refuse *refuse = &me.conf->refuse;
+	char text[CONF_REFUSE_MAX + 2];
+	int n;
+
+	if (refuse->how == CONF_REFUSE_MESSAGE) {
+		n = snprintf(text, sizeof(text), "%s\r\n", refuse->text);
+		/* Whoever takes nothing is not told. */
+		return send(c->fd, text, (size_t)n, MSG_DONTWAIT |
+		    MSG_NOSIGNAL) == n;
+	}
+	if (refuse->how == CONF_REFUSE_RESET)
+		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once,
+		    sizeof(at_once));
+	return false;
+}
+
+void
+admit_left(void)
+{
+	source_release(&me.claim, me.slot);
+}
