@@ -138,10 +138,12 @@ no_children() {
 }
 
 @test "R31 a grandchild that keeps the connection does not keep the client" {
-	serve 'setsid sleep 300 & echo $!; exit 0'
-	BEGIN=$EPOCHREALTIME
+	# it has left the session when it says its pid
+	serve 'setsid sh -c "echo \$\$; exec sleep 300" & read -r x; exit 0'
 	client
 	read -r pid <&"$C"
+	BEGIN=$EPOCHREALTIME
+	echo >&"$C"
 	ends_in 0 2000
 	kill "$pid"
 }
