@@ -140,6 +140,8 @@ describe(struct conn *c)
 	program_env_copy(&env, &fixed);
 	program_env_put(&env, "PREFORKD_CLIENT", "%llu",
 	    (unsigned long long)c->number);
+	if (atomic_load(&self->board->shown->service[service_row].full) != 0)
+		program_env_put(&env, "PREFORKD_STRESS", "1");
 	if (c->peer.ss.ss_family == AF_UNIX) {
 		describe_unix(c);
 		return;
@@ -276,29 +278,59 @@ end_program(struct watch *w, int64_t now, enum conn_end why)
 	session_signal(&w->session, SIGTERM);
 }
 
+/* Ask what has passed so far; false when that cannot be known. */
+static bool
+count_traffic(struct conn *c, struct traffic *t)
+{
+	if (!traffic_of(c->fd, t))
+		return false;
+	c->bytes_in = t->in;
+	c->bytes_out = t->out;
+	if (t->in == 0)
+		return true;
+	c->first_byte_at = 0;
+	if (c->heard != NULL)
+		atomic_store_explicit(c->heard, 1, memory_order_relaxed);
+	return true;
+}
+
+/* The master wants room for others: when the client has been silent. */
+static void
+make_room(struct watch *w, int64_t now)
+{
+	struct traffic t;
+
+	handler_room = 0;
+	if (count_traffic(w->conn, &t) && t.in == 0 &&
+	    now - w->conn->started >= CONN_SILENT)
+		end_program(w, now, CONN_MADE_ROOM);
+}
+
 /* Whether a byte has come, and when the last one has moved. */
 static void
 look_at_traffic(struct watch *w, int64_t now)
 {
 	struct conn *c = w->conn;
+	int64_t idle_at = 0, slow_at = 0;
 	struct traffic t;
-	int64_t idle_at = 0;
 
 	w->look_at = 0;
-	if (!traffic_of(c->fd, &t))
+	if (!count_traffic(c, &t))
 		return;
-	if (t.in > 0)
-		c->first_byte_at = 0;
 	if (t.moved != w->moved)
 		w->moved_at = t.stuck ? now : now - t.quiet;
 	w->moved = t.moved;
 	if (c->idle_timeout != 0)
 		idle_at = w->moved_at + c->idle_timeout;
+	if (c->min_rate.count != 0)
+		slow_at = conn_slow_at(c);
 	if (c->first_byte_at != 0 && now > c->first_byte_at)
 		end_program(w, now, CONN_FIRST_BYTE_TIMEOUT);
 	else if (idle_at != 0 && now > idle_at)
 		end_program(w, now, CONN_IDLE_TIMEOUT);
-	w->look_at = earlier(c->first_byte_at, idle_at);
+	else if (slow_at != 0 && now > slow_at)
+		end_program(w, now, CONN_TOO_SLOW);
+	w->look_at = earlier(earlier(c->first_byte_at, idle_at), slow_at);
 	if (idle_at != 0 && t.stuck)
 		w->look_at = earlier(w->look_at, now + STUCK_EVERY);
 }
@@ -318,6 +350,8 @@ keep_deadlines(struct watch *w, int64_t now)
 		end_program(w, now, CONN_TOTAL_TIMEOUT);
 	if (w->drain_at != 0 && now > w->drain_at)
 		end_program(w, now, CONN_DRAIN_TIMEOUT);
+	if (handler_room != 0 && !w->told)
+		make_room(w, now);
 	if (!w->told && w->look_at != 0 && now > w->look_at)
 		look_at_traffic(w, now);
 	if (w->kill_at != 0 && now > w->kill_at) {
@@ -358,6 +392,8 @@ watch(struct watch *w)
 	w->look_at = c->first_byte_at;
 	if (c->idle_timeout != 0)
 		w->look_at = earlier(w->look_at, now + c->idle_timeout);
+	if (c->min_rate.count != 0)
+		w->look_at = earlier(w->look_at, conn_slow_at(c));
 	while (!w->session.over) {
 		if (handler_retired && w->drain_at == 0)
 			keep_deadlines(w, clock_now());
@@ -385,10 +421,7 @@ account(struct conn *c, int status)
 	struct traffic t;
 
 	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-	if (traffic_of(c->fd, &t)) {
-		c->bytes_in = t.in;
-		c->bytes_out = t.out;
-	}
+	count_traffic(c, &t);
 	if (WIFSIGNALED(status))
 		snprintf(c->note, sizeof(c->note), " signal=%s",
 		    sig_name(WTERMSIG(status)));

@@ -993,6 +993,7 @@ struct status_service {
 	uint64_t	 served;
 	uint64_t	 bytes_in, bytes_out;
 	uint64_t	 deaths;	/* not asked for */
+	_Atomic uint32_t full;		/* workers-max, and all are busy */
 	int64_t		 retry_at;	/* next try while throttled, or 0 */
 };
 

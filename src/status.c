@@ -208,6 +208,7 @@ publish_service(struct status *status, const struct service *s)
 	row->workers_spare = (uint32_t)s->conf->workers_spare;
 	row->workers_max = (uint32_t)s->conf->workers_max;
 	row->delayed = (uint32_t)s->delayed;
+	atomic_store(&row->full, s->full_said);
 	row->retry_at = s->delay != 0 ? s->retry_at : 0;
 }
 

@@ -147,6 +147,36 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	head -c 200000 /dev/zero | ask x > /dev/null
 }
 
+@test "D02 exec: a silent client of a program makes room, one that has spoken does not" {
+	start -l 127.0.0.1:0 -o 'workers-max 2' -o 'when-full drop-silent' \
+	    -o 'log-connections end' -- sh -c 'read -r x; echo "$x $PREFORKD_STRESS"; read -r y'
+	mkfifo "$D/in"
+	nc -N 127.0.0.1 "$PORT" < "$D/in" > "$D/out" 3>&- &
+	exec 7> "$D/in"
+	echo one >&7
+	wait_for grep -q one "$D/out"
+	nc -d 127.0.0.1 "$PORT" 3>&- 7>&- &
+	silent=$!
+	wait_for slots_are busy 2
+	[ "$(ask two)" = 'two 1' ]
+	wait_for logged 'client=2 .*end=made-room'
+	exec 7>&-
+	wait_for logged 'client=1 .*end=served'
+	kill "$silent" 2>/dev/null || true
+}
+
+@test "D03 exec: min-rate ends the program of a client that drips" {
+	start -l 127.0.0.1:0 -o 'min-rate 1000/500ms' -o 'log-connections end' -- cat
+	begin=$EPOCHREALTIME
+	(while echo x; do sleep 0.05; done) 2>/dev/null 3>&- |
+	    nc 127.0.0.1 "$PORT" > "$D/out" 3>&- &
+	wait_for logged 'closed .*end=too-slow'
+	took "$begin" 500 3500
+	kill $!
+	head -c 200000 /dev/zero | timeout "$DEADLINE" nc -N 127.0.0.1 "$PORT" |
+	    wc -c | grep -qx 200000
+}
+
 @test "bad limits are told by line" {
 	while IFS='|' read -r line why; do
 		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
