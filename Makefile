@@ -40,7 +40,7 @@ check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
 soak: ## the same with the long runs of tests/soak, about an hour
 	@$(aux)/deps check
 	$(again) all test-programs
-	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SUITE=soak TIMEOUT=3600 \
+	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SOAK=soak TIMEOUT=3600 \
 	    $(srcdir)/tests/run $(TESTS)
 
 bench: ## run the benchmarks and print their report
@@ -107,7 +107,7 @@ cppflags := -I$(srcdir)/src -D_GNU_SOURCE -DLIBBSD_OPENBSD_VIS \
     -DPACKAGE_VERSION='"$(PACKAGE_VERSION)"' \
     -DSYSCONFDIR='"$(sysconfdir)"' -DRUNSTATEDIR='"$(runstatedir)"' \
     $(HAVE) $(LIBBSD_CFLAGS) $(fortify) $(CPPFLAGS)
-cflags := -std=c11 $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
+cflags := -std=c11 -fvisibility=hidden $(warnings) $(HARDEN_CFLAGS) $(sanitize) $(CFLAGS)
 ldflags := $(HARDEN_LDFLAGS) $(sanitize) $(CFLAGS) $(LDFLAGS)
 libs := $(LIBBSD_LIBS) $(LIBS)
 
@@ -137,6 +137,9 @@ endef
 src/%.o: $(srcdir)/src/%.c config.mk config.flags
 	$(compile) -c -o $@ $<
 
+# Theirs are the calls of preforkd-module.h, and nothing else is exported.
+src/preforkd tests/build/preforkd-faulty: ldflags += $(EXPORT_LDFLAGS)
+
 src/preforkd: src/main.o $(common)
 	$(link)
 
@@ -150,8 +153,9 @@ tools := $(addprefix tests/build/,$(call names,tools) $(call names,bench))
 units := $(addprefix tests/build/unit-,$(call names,unit))
 faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
 faulty := $(if $(faults),tests/build/preforkd-faulty)
+modules := $(patsubst %,tests/build/module-%.so,greet $(call names,modules))
 
-test-programs: $(tools) $(units) $(faulty) ## build what the tests use
+test-programs: $(tools) $(units) $(faulty) $(modules) ## build what the tests use
 
 # One file each, not linked with the program.
 tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
@@ -179,6 +183,16 @@ tests/build/preforkd-faulty: src/main.o \
     $(filter-out src/service/builtin.o,$(common)) $(faults)
 	$(link)
 
+# Modules, as a user builds them; and a built-in service as one of them.
+module = @mkdir -p $(@D)$(newline)$(CC) -I$(srcdir)/src $(warnings) -O2 -g \
+    -MMD -MP -MF $@.d -shared -fPIC -o $@
+
+tests/build/module-%.so: $(srcdir)/tests/modules/%.c config.mk
+	$(module) $<
+
+tests/build/module-greet.so: $(srcdir)/src/service/greet.c config.mk
+	$(module) -Dgreet_service=preforkd_module $<
+
 .SECONDARY:
 -include $(wildcard src/*.d src/service/*.d tests/build/*.d)
 
@@ -188,6 +202,13 @@ lint: ## check manual pages, shell files, style, and analyse the C files
 	@$(aux)/deps check
 	@$(aux)/lint $(cppflags) -std=c11
 
+# For those who build modules: where the header is, and where to put them.
+pkgconfigdir = $(libdir)/pkgconfig
+moduledir = $(libdir)/preforkd
+pc = 'moduledir=$(moduledir)' '' 'Name: preforkd' \
+    'Description: modules of the prefork TCP server preforkd' \
+    'Version: $(PACKAGE_VERSION)' 'Cflags: -I$(includedir)'
+
 pages := $(wildcard $(srcdir)/man/*.[1-9])
 sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
     runstatedir='$(runstatedir)' datadir='$(datadir)' DESTDIR='$(DESTDIR)' \
@@ -196,8 +217,11 @@ sysconf = @sbindir='$(sbindir)' sysconfdir='$(sysconfdir)' \
 install: all ## install under DESTDIR; a configuration that is there stays
 	$(INSTALL) -d "$(DESTDIR)$(sbindir)" "$(DESTDIR)$(includedir)"
 	$(INSTALL) -m 755 src/preforkd src/preforkctl "$(DESTDIR)$(sbindir)"
+	$(INSTALL) -d "$(DESTDIR)$(pkgconfigdir)" "$(DESTDIR)$(moduledir)"
 	$(INSTALL) -m 644 $(srcdir)/src/preforkd-module.h \
 	    "$(DESTDIR)$(includedir)"
+	printf '%s\n' $(pc) >"$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
+	chmod 644 "$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
 	for page in $(pages); do \
 	    dir="$(DESTDIR)$(mandir)/man$${page##*.}"; \
 	    $(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir" || \
@@ -206,7 +230,9 @@ install: all ## install under DESTDIR; a configuration that is there stays
 
 uninstall: ## remove what install put there; a changed configuration stays
 	rm -f "$(DESTDIR)$(sbindir)/preforkd" "$(DESTDIR)$(sbindir)/preforkctl"
-	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h"
+	rm -f "$(DESTDIR)$(includedir)/preforkd-module.h" \
+	    "$(DESTDIR)$(pkgconfigdir)/preforkd.pc"
+	rmdir "$(DESTDIR)$(moduledir)" 2>/dev/null || :
 	for page in $(pages); do \
 	    rm -f "$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}"; done
 	$(sysconf) uninstall

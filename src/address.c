@@ -255,6 +255,18 @@ address_path(const struct address *a)
 }
 
 bool
+address_conflict(const struct address *a, const struct address *b)
+{
+	if (address_path(a) == NULL && address_port(a) == 0)
+		return false;
+	if (a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0)
+		return true;
+	return a->ss.ss_family == b->ss.ss_family &&
+	    address_path(a) == NULL && address_port(a) == address_port(b) &&
+	    (address_is_any(a) || address_is_any(b));
+}
+
+bool
 address_is_any(const struct address *a)
 {
 	const struct sockaddr_in *in = (const void *)&a->ss;

@@ -153,19 +153,6 @@ assign_words(struct loader *ld, const struct setting *row,
 	    0 : not_allowed(ld, row, word[0]);
 }
 
-/* Whether one keeps the other from being bound; port 0 is always free. */
-static bool
-in_conflict(const struct address *a, const struct address *b)
-{
-	if (address_path(a) == NULL && address_port(a) == 0)
-		return false;
-	if (a->len == b->len && memcmp(&a->ss, &b->ss, a->len) == 0)
-		return true;
-	return a->ss.ss_family == b->ss.ss_family &&
-	    address_path(a) == NULL && address_port(a) == address_port(b) &&
-	    (address_is_any(a) || address_is_any(b));
-}
-
 static bool
 same_address(const struct conf_listen *a, const struct conf_listen *b)
 {
@@ -173,7 +160,7 @@ same_address(const struct conf_listen *a, const struct conf_listen *b)
 
 	for (i = 0; i < a->naddress; i++)
 		for (j = 0; j < b->naddress; j++)
-			if (in_conflict(&a->address[i], &b->address[j]))
+			if (address_conflict(&a->address[i], &b->address[j]))
 				return true;
 	return false;
 }
@@ -192,7 +179,7 @@ check_listen(struct loader *ld, const struct conf_service *owner,
 			if (other == line)
 				continue;
 			total += other->naddress;
-			/* The text names a line across reloads. */
+			/* The text names a port 0 across reloads. */
 			if (same_address(line, other) || (service == owner &&
 			    strcmp(line->text, other->text) == 0))
 				return wrong(ld, &ld->at, "listen %s: must be "
@@ -393,8 +380,10 @@ check_place(struct loader *ld, const struct setting *row)
 	if (is_list(row) && before)
 		return wrong(ld, &ld->at, "%s: must come after a service line",
 		    row->name);
-	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV)
+	if (row->type == TYPE_LISTEN || row->type == TYPE_ENV) {
+		*seen = ld->at;
 		return 0;
+	}
 	if (before ? !TAILQ_EMPTY(&ld->sections) : row->scope == SCOPE_GLOBAL)
 		return wrong(ld, &ld->at, "%s: must come before the first "
 		    "service line", row->name);
@@ -651,6 +640,11 @@ settle_kind(struct loader *ld, struct section *section)
 		    service->name);
 	if (service->kind != CONF_RUN)
 		service->run = NULL;
+	if (service->env != NULL && service->kind != CONF_EXEC &&
+	    service->kind != CONF_RESIDENT)
+		return wrong(ld, origin(ld, section, "env"), "service %s: env: "
+		    "must be for a program, of exec or resident",
+		    service->name);
 	return 0;
 }
 
@@ -956,6 +950,15 @@ same_value(const struct setting *row, const struct conf *from,
 	return same;
 }
 
+static bool
+same_path(const struct conf_listen *a, const struct conf_listen *b)
+{
+	const char *x = address_path(&a->address[0]);
+	const char *y = address_path(&b->address[0]);
+
+	return x != NULL && y != NULL && strcmp(x, y) == 0;
+}
+
 /* A socket that stays keeps the mode and the owner it was created with. */
 static bool
 same_file(const struct conf_service *from, const struct conf_service *to,
@@ -966,9 +969,8 @@ same_file(const struct conf_service *from, const struct conf_service *to,
 
 	TAILQ_FOREACH(a, &from->listens, entry) {
 		TAILQ_FOREACH(b, &to->listens, entry) {
-			if (strcmp(a->text, b->text) != 0 ||
-			    (a->mode == b->mode && a->uid == b->uid &&
-			    a->gid == b->gid))
+			if (!same_path(a, b) || (a->mode == b->mode &&
+			    a->uid == b->uid && a->gid == b->gid))
 				continue;
 			snprintf(error, CONF_ERROR_MAX, "listen %s: a new mode "
 			    "or owner needs a restart", shown(buf, a->text));
@@ -994,8 +996,7 @@ conf_reloadable(const struct conf *from, const struct conf *to,
 	}
 	TAILQ_FOREACH(a, &from->services, entry)
 		TAILQ_FOREACH(b, &to->services, entry)
-			if (strcmp(a->name, b->name) == 0 &&
-			    !same_file(a, b, error))
+			if (!same_file(a, b, error))
 				return false;
 	return true;
 }

@@ -65,6 +65,20 @@ no_master(const struct snapshot *s)
 	return FAILED;
 }
 
+/* Once for each generation that is waited for. */
+static void
+say_waits(const struct status *s)
+{
+	static uint32_t said;
+
+	if (s->reload_waits == said || s->reload_waits == 0)
+		return;
+	said = s->reload_waits;
+	printf("the reload waits for %u old connections of generation %u\n",
+	    s->reload_waits_for, said);
+	fflush(stdout);
+}
+
 static enum outcome
 judge_reload(struct snapshot *s, const struct before *before)
 {
@@ -76,8 +90,8 @@ judge_reload(struct snapshot *s, const struct before *before)
 		return DONE;
 	}
 	if (s->status.reloads > before->reloads_begun) {
-		log_warnx("reload failed: %s", log_quote(why, sizeof(why),
-		    s->status.reload_why, strlen(s->status.reload_why)));
+		log_warnx("reload failed: %s", log_quoted(why, sizeof(why),
+		    s->status.reload_why));
 		return FAILED;
 	}
 	if (!s->alive)
@@ -86,6 +100,7 @@ judge_reload(struct snapshot *s, const struct before *before)
 		log_warnx("the server is being stopped");
 		return FAILED;
 	}
+	say_waits(&s->status);
 	return WAITING;
 }
 

@@ -139,11 +139,7 @@ daemon_ready(void)
 static int
 refuse(char error[CONF_ERROR_MAX], const char *path, const char *why)
 {
-	char name[CONF_ERROR_MAX / 2];
-
-	snprintf(error, CONF_ERROR_MAX, "pidfile %s: %s", log_quote(name,
-	    sizeof(name), path, strlen(path)), why);
-	return -1;
+	return error_at(error, "pidfile", path, why);
 }
 
 /*

@@ -4,6 +4,7 @@
  */
 
 #include <stdarg.h>
+#include <string.h>
 
 #include "preforkd.h"
 
@@ -16,4 +17,14 @@ error_say(char error[CONF_ERROR_MAX], const char *fmt, ...)
 	vsnprintf(error, CONF_ERROR_MAX, fmt, ap);
 	va_end(ap);
 	return -1;
+}
+
+int
+error_at(char error[CONF_ERROR_MAX], const char *what, const char *path,
+    const char *why)
+{
+	char quoted[CONF_ERROR_MAX / 2];
+
+	return error_say(error, "%s %s: %s", what, log_quote(quoted,
+	    sizeof(quoted), path, strlen(path)), why);
 }

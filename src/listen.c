@@ -163,6 +163,36 @@ bind_unix(struct listener *l, const struct conf_listen *line,
 	return 0;
 }
 
+/*
+ * Drop every SYN that is not a SYN-ACK.  Unlike listen(fd, 0), which leaves
+ * room for one more and resets it at the end, this lets handshakes that have
+ * begun come to their end.  The filter of a TCP socket sees the packet from
+ * the TCP header on; the flags are its byte 13 (RFC 9293, 3.1).
+ */
+static int
+drop_syns(int fd)
+{
+#ifdef __linux__
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),	/* ACK SYN */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
+	};
+	const struct sock_fprog program = {
+		.len = sizeof(code) / sizeof(code[0]),
+		.filter = code
+	};
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
+	    sizeof(program));
+#else
+	(void)fd;
+	return -1;
+#endif
+}
+
 static int
 open_socket(struct listener *l, const struct conf_listen *line, int backlog,
     char error[CONF_ERROR_MAX])
@@ -175,6 +205,9 @@ open_socket(struct listener *l, const struct conf_listen *line, int backlog,
 	if ((family == AF_UNIX ? bind_unix(l, line, error) :
 	    bind_inet(l, error)) == -1)
 		return -1;
+	/* Where it is not to be had, clients come early. */
+	if (family != AF_UNIX)
+		drop_syns(l->fd);
 	/* Two sockets may share a port until one of them listens. */
 	if (listen(l->fd, backlog) == -1)
 		return failed(l, "listen", "", error);
@@ -247,34 +280,19 @@ unlink_own(struct listener *l)
 	l->ino = 0;
 }
 
-/*
- * Drop every SYN that is not a SYN-ACK.  Unlike listen(fd, 0), which leaves
- * room for one more and resets it at the end, this lets handshakes that have
- * begun come to their end.  The filter of a TCP socket sees the packet from
- * the TCP header on; the flags are its byte 13 (RFC 9293, 3.1).
- */
-static int
-drop_syns(int fd)
+int
+listen_welcome(struct listener *l)
 {
 #ifdef __linux__
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),	/* ACK SYN */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, 0),
-		BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
-	};
-	const struct sock_fprog program = {
-		.len = sizeof(code) / sizeof(code[0]),
-		.filter = code
-	};
+	const int unused = 0;
 
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program,
-	    sizeof(program));
-#else
-	(void)fd;
-	return -1;
+	if (l->address.ss.ss_family != AF_UNIX && setsockopt(l->fd, SOL_SOCKET,
+	    SO_DETACH_FILTER, &unused, sizeof(unused)) == -1 &&
+	    errno != ENOENT)
+		return -1;
 #endif
+	l->state = LISTENER_OPEN;
+	return 0;
 }
 
 void

@@ -461,17 +461,19 @@ log_unit(char dst[LOG_UNIT_MAX], const void *src, size_t size, size_t *used)
 	return n;
 }
 
-char *
-log_quote(char *dst, size_t dstsize, const void *src, size_t size)
+/* With these marks escaped, too. */
+static char *
+escape_all(char *dst, size_t dstsize, const unsigned char *s, size_t size,
+    const char *marks)
 {
-	const unsigned char *s = src, *end = s + size;
+	const unsigned char *end = s + size;
 	char unit[LOG_UNIT_MAX], *d = dst;
 	size_t n, used;
 
 	if (dstsize == 0)
 		return dst;
 	for (; s < end; s += used) {
-		if (*s == '\\' || *s == '"') {
+		if (*s != '\0' && strchr(marks, *s) != NULL) {
 			used = 1;
 			n = escape(unit, *s);
 		} else
@@ -484,4 +486,17 @@ log_quote(char *dst, size_t dstsize, const void *src, size_t size)
 	}
 	*d = '\0';
 	return dst;
+}
+
+char *
+log_quote(char *dst, size_t dstsize, const void *src, size_t size)
+{
+	return escape_all(dst, dstsize, src, size, "\\\"");
+}
+
+char *
+log_quoted(char *dst, size_t dstsize, const char *text)
+{
+	return escape_all(dst, dstsize, (const unsigned char *)text,
+	    strlen(text), "");
 }

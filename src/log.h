@@ -78,6 +78,11 @@ void	log_debug(const char *, ...) LOG_PRINTF;
  * an escape or half a character; returns dst.
  */
 char	*log_quote(char *dst, size_t dstsize, const void *src, size_t size);
+/*
+ * The same for text that has been escaped once, but is not trusted for it:
+ * backslash and double quote stay.
+ */
+char	*log_quoted(char *dst, size_t dstsize, const char *text);
 
 /*
  * The next character of src, or the escape of its next byte if it is not a

@@ -63,15 +63,6 @@ struct logger {
 	char		 out[LOGGER_PIPE];
 };
 
-static int64_t
-monotonic(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /*
  * After out was written up to done, and no further: keep the rest of a line
  * that has begun, so that the next writing ends it; the others are lost.
@@ -199,7 +190,7 @@ repeat_timeout(struct logger *l)
 	}
 	if (least == INT64_MAX)
 		return -1;
-	l->now = monotonic();
+	l->now = clock_now();
 	return least > l->now ? (int)(least - l->now) : 0;
 }
 
@@ -411,7 +402,7 @@ logger_read(struct logger *l)
 			logger_reopen(l);
 		if (logger_wait(&pfd, repeat_timeout(l)) == 1)
 			break;
-		l->now = monotonic();
+		l->now = clock_now();
 		repeat_end_due(l);
 		out_flush(l);
 	}
@@ -437,7 +428,7 @@ logger_main(struct logger *l)
 	atomic_fetch_add(&l->commons->log_begun, 1);
 	while ((n = logger_read(l)) > 0) {
 		l->insize += (size_t)n;
-		l->now = monotonic();
+		l->now = clock_now();
 		repeat_end_due(l);
 		logger_take(l);
 		out_flush(l);

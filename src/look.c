@@ -132,6 +132,7 @@ look_at(struct master *m, int n)
 	count_child(&c->pool->counts, c->state, shown);
 	if (look_serving(slot)) {
 		m->busy++;
+		c->pool->serving++;
 		watch_client(m, n);
 	} else {
 		c->client_seen = 0;
@@ -155,8 +156,10 @@ look_at_workers(struct master *m)
 	int i;
 
 	m->busy = m->lingering = 0;
-	TAILQ_FOREACH(p, &m->pools, entry)
+	TAILQ_FOREACH(p, &m->pools, entry) {
 		memset(&p->counts, 0, sizeof(p->counts));
+		p->serving = 0;
+	}
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0)
 			look_at(m, i);
@@ -213,18 +216,23 @@ claim(const struct pool *p)
 	return p->alive < due ? due - p->alive : 0;
 }
 
-/* Workers that the service may still have, for this pool. */
+/*
+ * Workers that the service may still have, for this pool.  While a reload
+ * makes it smaller, the surge comes on top of what it was.
+ */
 static int
 room_for(const struct master *m, const struct pool *pool)
 {
 	const struct conf_service *conf = pool->service->conf;
 	const struct pool *p;
-	int here = 0, everywhere = 0, reserved = 0;
+	int here = 0, everywhere = 0, reserved = 0, most = 0;
 
 	TAILQ_FOREACH(p, &m->pools, entry) {
 		if (p->service->index != pool->service->index)
 			continue;
 		everywhere += p->alive;
+		if (p->service->conf->workers_max > most)
+			most = p->service->conf->workers_max;
 		if (p->service != pool->service)
 			continue;
 		here += p->alive - p->counts.draining;
@@ -232,7 +240,9 @@ room_for(const struct master *m, const struct pool *pool)
 			reserved += claim(p);
 	}
 	here = conf->workers_max - reserved - here;
-	everywhere = conf->workers_max + conf_surge(conf) - everywhere;
+	everywhere = most + conf_surge(conf) - everywhere;
+	if (everywhere > m->nunused)
+		everywhere = m->nunused;
 	return here < everywhere ? here : everywhere;
 }
 
@@ -330,6 +340,8 @@ plan_pool(struct master *m, struct pool *p)
 		p->listener->waiting = 0;
 	p->counts.queued = p->listener->waiting;
 	p->counts.least_idle = quietest(m, p);
+	p->no_room = room <= 0 && p->counts.starting == 0 &&
+	    p->been_ready < p->first;
 	say_full(p, room);
 	plan = pool_plan(&p->counts, &limit);
 	if (plan.start > 0 && !spawn_allowed(m, s)) {

@@ -356,13 +356,15 @@ prepare(struct master *m, struct conf *conf)
 		give_up(path, error);
 	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
-		snprintf(error, sizeof(error), "fork of the logger: %s",
-		    strerror(errno));
+		error_say(error, "fork of the logger: %s", strerror(errno));
 		give_up(path, error);
 	}
-	free(path);
 	log_to_pipe(FD_LOG, &m->board.commons->log_dropped);
 	log_echo(conf->log.kind != CONF_LOG_STDERR);
+	if (path != NULL && !scoreboard_in_memory(path))
+		log_warnx("status-file %s: on a disk, which may hold up "
+		    "workers", path);
+	free(path);
 	TAILQ_FOREACH(s, &conf->services, entry)
 		warn_of_user(s);
 }

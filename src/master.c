@@ -40,9 +40,12 @@ master_wake_at(struct master *m, int64_t when)
 void
 master_pull(struct master *m, struct pool *p)
 {
-	int64_t from = m->stop_from != 0 ? m->stop_from : m->now;
+	const struct generation *g = p->service->generation;
+	int64_t from = g->leave_from;
 	int i;
 
+	if (from == 0)
+		from = m->stop_from != 0 ? m->stop_from : m->now;
 	p->leaving = true;
 	for (i = 0; i < m->board.nslots; i++)
 		if (m->pid[i] != 0 && m->child[i].pool == p)
@@ -54,11 +57,17 @@ master_pull(struct master *m, struct pool *p)
 void
 master_farewell(struct master *m, struct listener *l)
 {
-	if (l->state != LISTENER_OPEN)
+	const struct pool *p;
+	int64_t longest = 0;
+
+	if (l->state > LISTENER_OPEN)
 		return;
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l &&
+		    p->service->conf->drain_timeout > longest)
+			longest = p->service->conf->drain_timeout;
 	listen_refuse(l);
-	l->state = LISTENER_LEAVING;
-	l->empty_since = 0;
+	l->leave_by = m->now + longest;
 	master_wake_at(m, m->now);
 }
 
@@ -79,37 +88,94 @@ close_all(struct master *m)
 			l->state = LISTENER_CLOSED;
 }
 
+/* A pool of a generation that is coming up: a farewell is not for it. */
+static bool
+coming(const struct master *m, const struct pool *p)
+{
+	return m->state == MASTER_RUNNING && !p->service->generation->ready;
+}
+
+/* Its workers are due as well; who is queued has waited too long. */
+static void
+cut_queue(struct master *m, struct listener *l)
+{
+	struct pool *p;
+
+	listen_measure(l);
+	log_warnx("clients in the queue are cut, drain-timeout passed "
+	    "address=%s queued=%d", l->name, l->waiting);
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l)
+			master_pull(m, p);
+	l->state = LISTENER_CLOSED;
+	master_wake_at(m, m->now);
+}
+
+/* A client was queued after all. */
+static void
+ask_back(struct master *m, struct listener *l)
+{
+	struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l && !coming(m, p))
+			break;
+	if (p != NULL)
+		p->leaving = false;
+	l->state = LISTENER_LEAVING;
+	l->empty_since = 0;
+	master_wake_at(m, m->now);
+}
+
+/* Pull its workers; how many there are, those of a coming pool not counted. */
+static int
+pull_all(struct master *m, struct listener *l, bool *kept)
+{
+	struct pool *p;
+	int alive = 0;
+
+	*kept = false;
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->listener != l)
+			continue;
+		if (coming(m, p)) {
+			*kept = true;
+			continue;
+		}
+		if (l->state != LISTENER_PULLED)
+			master_pull(m, p);
+		alive += p->alive;
+	}
+	l->state = LISTENER_PULLED;
+	return alive;
+}
+
 /*
  * The workers of a listener that leaves: told to go when its queue has been
- * empty for a while, asked back when a client was queued all the same.
+ * empty for a while, asked back when a client was queued all the same.  A
+ * reload that runs may want it back; then it is not closed.
  */
 static void
 farewell(struct master *m, struct listener *l)
 {
-	bool pulled = l->state == LISTENER_PULLED;
-	struct pool *p;
-	int alive = 0;
+	bool pulled = l->state == LISTENER_PULLED, kept;
+	bool over = m->state == MASTER_RUNNING && m->now >= l->leave_by;
+	int alive;
 
-	if (!pulled && !listen_quiet(l, m->now)) {
+	if (!pulled && !over && !listen_quiet(l, m->now)) {
 		master_wake_at(m, m->now + LISTENER_EVERY);
 		return;
 	}
-	TAILQ_FOREACH(p, &m->pools, entry) {
-		if (p->listener != l)
-			continue;
-		if (!pulled)
-			master_pull(m, p);
-		alive += p->alive;
-		if (pulled && listen_pending(l)) {
-			p->leaving = false;
-			l->state = LISTENER_LEAVING;
-			l->empty_since = 0;
-			master_wake_at(m, m->now);
-			return;
-		}
+	if (pulled && !over && listen_pending(l)) {
+		ask_back(m, l);
+		return;
 	}
-	l->state = pulled && alive == 0 ? LISTENER_CLOSED : LISTENER_PULLED;
-	master_wake_at(m, m->now + (alive == 0 ? 0 : PULLED_EVERY));
+	alive = pull_all(m, l, &kept);
+	if (!kept && over && listen_pending(l))
+		cut_queue(m, l);
+	else if (!kept && pulled && alive == 0)
+		l->state = LISTENER_CLOSED;
+	master_wake_at(m, m->now + (alive == 0 && !kept ? 0 : PULLED_EVERY));
 }
 
 static void
@@ -330,6 +396,8 @@ judge_readiness(struct master *m)
 		}
 	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)
 		not_ready(m, g, "no process can be started");
+	else if (m->state == MASTER_RUNNING && reload_waits(m))
+		return;
 	else if (m->now >= g->ready_by)
 		not_ready(m, g, "its workers are not ready in time");
 	else

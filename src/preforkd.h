@@ -76,6 +76,8 @@ char	*address_text(const struct address *, char *buf, size_t size);
 char	*address_host(const struct address *, char *buf, size_t size);
 /* The port in host order; 0 for a Unix socket. */
 unsigned int address_port(const struct address *);
+/* Whether b keeps a from being bound; a port 0 is always free. */
+bool	 address_conflict(const struct address *a, const struct address *b);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
 /* The path of a Unix socket, or NULL for other families. */
@@ -123,13 +125,16 @@ void	 parse_put(FILE *, const char *word);
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
 int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
+/* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
+int	 error_at(char error[CONF_ERROR_MAX], const char *what,
+	    const char *path, const char *why);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
 /* One `listen' line. */
 struct conf_listen {
 	TAILQ_ENTRY(conf_listen) entry;
-	char		*text;		/* as written: its name in reloads */
+	char		*text;		/* as written: names a port 0 */
 	struct address	 address[2];	/* what it means */
 	int		 naddress;
 	mode_t		 mode;		/* Unix socket: permissions */
@@ -353,18 +358,23 @@ extern const struct preforkd_service *const builtin_services[];
 /* listen.c: addresses to listening sockets, queue depth, farewell */
 
 enum listener_state {
+	LISTENER_OPENING,	/* takes no client yet, but for a Unix one */
 	LISTENER_OPEN,
 	LISTENER_LEAVING,	/* refuses new clients, its queue is served */
 	LISTENER_PULLED,	/* its workers were told to leave */
 	LISTENER_CLOSED
 };
 
-/* One listening socket; several for a `listen' line such as `*:80'. */
+/*
+ * One listening socket; several for a `listen' line such as `*:80'.  In
+ * reloads it is known by its address, and one that was asked for with port 0
+ * by the line that it was opened for.
+ */
 struct listener {
 	TAILQ_ENTRY(listener) entry;
-	char		*service;	/* name of the service and ... */
-	char		*text;		/* ... line, for reloads */
-	int		 part;		/* which address of that line: 0, 1 */
+	char		*service;	/* name of the service, ... */
+	char		*text;		/* ... the line, ... */
+	int		 part;		/* ... which address of it: 0, 1 */
 	int		 fd;		/* close-on-exec, blocking */
 	struct address	 address;	/* as bound: port 0 resolved */
 	char		 name[ADDRESS_TEXT];	/* the same as text */
@@ -373,6 +383,7 @@ struct listener {
 	int		 index;		/* its row in the scoreboard */
 	enum listener_state state;
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
+	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
 	int		 limit;		/* length of the queue, last asked */
 	int		 waiting;	/* in the queue, last asked */
@@ -381,10 +392,13 @@ struct listener {
 /*
  * Bind and listen.  A family that the kernel lacks fails with EAFNOSUPPORT.
  * A stale Unix socket is replaced; one that answers, and any other file, is
- * not.  Returns NULL with a line in error that names the address.
+ * not.  It takes no client before listen_welcome().  Returns NULL with a line
+ * in error that names the address.
  */
 struct listener *listen_open(const struct conf_service *,
 	    const struct conf_listen *, int part, char error[CONF_ERROR_MAX]);
+/* Take clients from now on, or again; 0, or -1 with errno. */
+int	 listen_welcome(struct listener *);
 /* Ask for waiting and limit; 0 when the system cannot tell. */
 void	 listen_measure(struct listener *);
 /* Farewell, step 1: no new client; what is queued stays. */
@@ -466,6 +480,17 @@ pid_t	 program_start(const struct program *);
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
 
+/* module.c: a service, built in or of a shared object, in its process */
+
+/*
+ * Load it if need be, open and start it.  Returns NULL with *service set, or
+ * what is wrong, not escaped, in one text that the next call changes.
+ */
+const char *module_enter(const struct conf_service *,
+	    const struct preforkd_service **service);
+/* Stop and close it.  SIGALRM ends this process after so many seconds. */
+void	 module_leave(const struct preforkd_service *, unsigned int seconds);
+
 /* exec.c: a program for each connection */
 
 /* In a worker, before its first client; 0, or -1 after having said why. */
@@ -536,8 +561,10 @@ void	 handler_nothing(int);
 /* scoreboard.c: the shared mappings */
 
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
-#define SCOREBOARD_VERSION	1
+#define SCOREBOARD_VERSION	2
 #define SCOREBOARD_DEATHS	64
+#define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
+#define SCOREBOARD_GENERATIONS	32
 
 enum slot_state {
 	SLOT_FREE,
@@ -638,6 +665,15 @@ struct status_death {
 	char		 service[CONF_NAME_MAX + 1];
 };
 
+/* One that serves, is coming up, or leaves: then it has a deadline. */
+struct status_generation {
+	uint32_t	 number;
+	uint32_t	 workers;
+	uint32_t	 clients;
+	int64_t		 since;		/* when it was made */
+	int64_t		 until;		/* then its clients are cut; or 0 */
+};
+
 enum reload_outcome {
 	RELOAD_NONE,
 	RELOAD_DONE,
@@ -663,11 +699,15 @@ struct status {
 	uint32_t	 reloads_begun;	/* more than ended: one runs */
 	uint32_t	 reloaded;	/* the last one of them to succeed */
 	int64_t		 reload_at;	/* its begin or end, since the epoch */
+	uint32_t	 reload_waits;	/* for a generation to leave, or 0 */
+	uint32_t	 reload_waits_for;	/* how many of its workers */
 	char		 reload_why[256];
 	char		 product[32];	/* version of preforkd */
 	uint64_t	 forks;
 	uint64_t	 cut;		/* clients cut by a stop */
 	uint64_t	 ndeaths;	/* ever; the last are in the ring */
+	uint32_t	 ngenerations;	/* the newest of them in rows */
+	struct status_generation generations[SCOREBOARD_GENERATIONS];
 	struct status_death death[SCOREBOARD_DEATHS];
 	struct status_service service[CONF_SERVICES_MAX];
 	struct status_listener listener[CONF_LISTENERS_MAX];
@@ -692,6 +732,8 @@ struct scoreboard {
  */
 int	 scoreboard_create(struct scoreboard *, const char *path, int nslots,
 	    char error[CONF_ERROR_MAX]);
+/* Whether the file at path is in memory, as far as the system can tell. */
+bool	 scoreboard_in_memory(const char *path);
 /* A start that went no further: the files are the earlier ones again. */
 void	 scoreboard_discard(const char *path);
 /* In a child: give up the writable view of status; 0, or -1 and errno. */
@@ -1007,6 +1049,8 @@ struct pool {
 	struct pool_counts counts;	/* of the last look */
 	bool		 leaving;	/* all told to leave, none started */
 	int		 min;		/* its share of workers-min */
+	int		 serving;	/* workers that have a client */
+	bool		 no_room;	/* for one that it begins with */
 	int		 first;		/* workers it begins with, and ... */
 	int		 been_ready;	/* ... workers that have been idle */
 	int		 alive;		/* children, leaving ones too */
@@ -1019,8 +1063,10 @@ struct generation {
 	TAILQ_ENTRY(generation) entry;
 	uint32_t	 number;
 	struct conf	*conf;
+	int64_t		 since;
 	bool		 ready;		/* its spares were idle once */
 	int64_t		 ready_by;
+	int64_t		 leave_from;	/* drain-timeout counts; 0: stays */
 	TAILQ_HEAD(, service) services;
 };
 
@@ -1037,6 +1083,7 @@ struct reload {
 	int		 wait_status;
 	int64_t		 deadline;
 	bool		 late;		/* killed at it */
+	uint32_t	 waits;		/* for this generation; said once */
 	char		*text;		/* the configuration, or its error */
 	size_t		 size;
 };
@@ -1108,6 +1155,8 @@ int	 status_listener_row(struct master *, const char *name, int service);
 /* A service's row is freed when no generation has it any more. */
 void	 status_free_service_row(struct master *, int row);
 void	 status_free_listener_row(struct master *, int row);
+/* A listener has become another service's. */
+void	 status_hand_over(struct master *, int listener_row, int service_row);
 void	 status_record_death(struct master *, const struct status_death *,
 	    int service_row);
 /* A dead worker's counts join its service's totals; its slot is free. */
@@ -1116,6 +1165,9 @@ void	 status_inherit(struct master *, struct slot *, int service_row,
 void	 status_reload_begun(struct master *);
 void	 status_reload_ended(struct master *, enum reload_outcome,
 	    const char *why);
+/* A reload waits for the workers of a generation; 0: for none any more. */
+void	 status_reload_waits(struct master *, uint32_t generation,
+	    int workers);
 /* All the rest, once a pass. */
 void	 status_publish(struct master *);
 
@@ -1162,6 +1214,11 @@ struct generation *reload_generation(struct master *, struct conf *,
 void	 reload_cancel(struct master *);
 /* The new generation is ready: the older ones leave. */
 void	 reload_commit(struct master *);
+/*
+ * Whether the new generation has no room before workers of older ones have
+ * left; says so, and puts off its deadline.
+ */
+bool	 reload_waits(struct master *);
 /* The new generation did not become ready: it leaves. */
 void	 reload_roll_back(struct master *, const char *why);
 /* Free pools, generations and listeners that have come to their end. */

@@ -7,10 +7,14 @@
  * and says the effective settings, or what is wrong, into a pipe.  The master
  * parses that text, opens the sockets that are new and starts the workers.
  * When they are ready the older generations leave; until then nothing of them
- * has changed.  Sockets whose service and `listen' line stay are shared.
+ * has changed.  A socket whose address is still listed goes over to the new
+ * generation, whichever service has it there; a new one takes no client before
+ * its generation is ready, so that there is none to be sent away.
  *
  * Called by the master's loop; never waits.  Two generations accept at most:
- * a reload asked for while one runs is begun when that has ended.
+ * a reload asked for while one runs is begun when that has ended.  One that
+ * finds no room beside the workers of older generations goes on when these
+ * have left, at their drain-timeout at the latest.
  */
 
 #include <sys/prctl.h>
@@ -235,6 +239,27 @@ make_service(struct master *m, struct generation *g,
 	return s;
 }
 
+/*
+ * One that leaves is asked back; not a Unix socket, whose path has gone.  Any
+ * port will do for port 0, so this one is had again by whom it was opened for.
+ */
+static bool
+is_wanted(const struct listener *l, const struct conf_service *conf,
+    const struct conf_listen *line, int part)
+{
+	const struct address *a = &line->address[part];
+	char name[ADDRESS_TEXT];
+
+	if (l->state == LISTENER_CLOSED)
+		return false;
+	if (address_path(a) != NULL && l->state > LISTENER_OPEN)
+		return false;
+	if (address_path(a) == NULL && address_port(a) == 0)
+		return l->part == part && strcmp(l->text, line->text) == 0 &&
+		    strcmp(l->service, conf->name) == 0;
+	return strcmp(l->name, address_text(a, name, sizeof(name))) == 0;
+}
+
 static struct listener *
 find_listener(struct master *m, const struct conf_service *conf,
     const struct conf_listen *line, int part)
@@ -242,11 +267,36 @@ find_listener(struct master *m, const struct conf_service *conf,
 	struct listener *l;
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
-		if (l->state == LISTENER_OPEN && l->part == part &&
-		    strcmp(l->service, conf->name) == 0 &&
-		    strcmp(l->text, line->text) == 0)
+		if (is_wanted(l, conf, line, part))
 			return l;
 	return NULL;
+}
+
+/* Of two addresses that cannot be there together, one may be ours. */
+static void
+say_whose(const struct master *m, const struct address *a,
+    char error[CONF_ERROR_MAX])
+{
+	const struct listener *l;
+	char why[ADDRESS_TEXT + 80];
+
+	TAILQ_FOREACH(l, &m->listeners, entry) {
+		if (!address_conflict(a, &l->address))
+			continue;
+		snprintf(why, sizeof(why), " by %s of this server, which %s",
+		    l->name, l->state > LISTENER_OPEN ?
+		    "serves its queue and goes: reload again" :
+		    "must go first, by a reload of its own or a restart");
+		strlcat(error, why, CONF_ERROR_MAX);
+		return;
+	}
+}
+
+static void
+welcome(struct listener *l)
+{
+	if (listen_welcome(l) == -1)
+		log_warn("listen %s", l->name);
 }
 
 static struct listener *
@@ -255,8 +305,11 @@ make_listener(struct master *m, const struct service *s,
 {
 	struct listener *l;
 
-	if ((l = listen_open(s->conf, line, part, error)) == NULL)
+	if ((l = listen_open(s->conf, line, part, error)) == NULL) {
+		if (errno == EADDRINUSE)
+			say_whose(m, &line->address[part], error);
 		return NULL;
+	}
 	l->index = status_listener_row(m, l->name, s->index);
 	if (l->index == -1) {
 		snprintf(error, CONF_ERROR_MAX, "listen %s: the scoreboard "
@@ -265,6 +318,8 @@ make_listener(struct master *m, const struct service *s,
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
+	if (m->state == MASTER_STARTING)
+		welcome(l);
 	listen_measure(l);
 	if (l->limit > 0 && l->limit < s->conf->backlog)
 		log_warnx("backlog %d of %s is cut to %d by the system "
@@ -273,13 +328,33 @@ make_listener(struct master *m, const struct service *s,
 	return l;
 }
 
+static bool
+has_pool(const struct master *m, const struct generation *g,
+    const struct listener *l)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l && p->service->generation == g)
+			return true;
+	return false;
+}
+
 static int
-make_pool(struct master *m, struct service *s, struct listener *l)
+make_pool(struct master *m, struct service *s, struct listener *l,
+    char error[CONF_ERROR_MAX])
 {
 	struct pool *p;
 
-	if ((p = calloc(1, sizeof(*p))) == NULL)
+	if (has_pool(m, s->generation, l)) {
+		snprintf(error, CONF_ERROR_MAX, "listen %s: must be there "
+		    "once, and is what a line with port 0 has", l->name);
 		return -1;
+	}
+	if ((p = calloc(1, sizeof(*p))) == NULL) {
+		strlcpy(error, "out of memory", CONF_ERROR_MAX);
+		return -1;
+	}
 	p->service = s;
 	p->listener = l;
 	p->window_end = m->now + s->conf->workers_idle_time;
@@ -310,10 +385,8 @@ make_pools_of_line(struct master *m, struct service *s,
 		}
 		if (l == NULL)
 			return -1;
-		if (make_pool(m, s, l) == -1) {
-			strlcpy(error, "out of memory", CONF_ERROR_MAX);
+		if (make_pool(m, s, l, error) == -1)
 			return -1;
-		}
 		made++;
 	}
 	return made > 0 ? 0 : -1;
@@ -340,7 +413,10 @@ make_pools(struct master *m, struct generation *g, char error[CONF_ERROR_MAX])
 	return 0;
 }
 
-/* Each socket's share of workers-min, and how many workers it begins with. */
+/*
+ * Each socket's share of workers-min, and how many workers it begins with: in
+ * a reload no more than there is room for beside those that serve.
+ */
 static void
 share_minimum(struct master *m, const struct generation *g)
 {
@@ -352,6 +428,9 @@ share_minimum(struct master *m, const struct generation *g)
 		rest = s->conf->workers_min;
 		n = s->npools;
 		most = s->conf->workers_max / n;
+		if (m->state != MASTER_STARTING &&
+		    most > conf_surge(s->conf) / n)
+			most = conf_surge(s->conf) / n;
 		TAILQ_FOREACH(p, &m->pools, entry) {
 			if (p->service != s)
 				continue;
@@ -428,6 +507,7 @@ reload_generation(struct master *m, struct conf *conf,
 	}
 	g->conf = conf;
 	g->number = m->generation + 1;
+	g->since = m->now;
 	g->ready_by = m->now + READY_TIME;
 	TAILQ_INIT(&g->services);
 	TAILQ_INSERT_HEAD(&m->generations, g, entry);
@@ -459,10 +539,12 @@ stays(const struct master *m, const struct listener *l,
  * goes is served by these workers until its queue is empty.
  */
 static void
-leave(struct master *m, const struct generation *g)
+leave(struct master *m, struct generation *g)
 {
 	struct pool *p;
 
+	if (g->leave_from == 0)
+		g->leave_from = m->now;
 	TAILQ_FOREACH(p, &m->pools, entry) {
 		if (p->service->generation != g || p->leaving)
 			continue;
@@ -473,23 +555,99 @@ leave(struct master *m, const struct generation *g)
 	}
 }
 
+/* What a pool needs when its generation begins to serve. */
+static void
+take_over(struct master *m, const struct pool *p)
+{
+	struct listener *l = p->listener;
+
+	if (l->state != LISTENER_OPEN)
+		welcome(l);
+	if (listen(l->fd, p->service->conf->backlog) == -1)
+		log_warn("listen %s", l->name);
+	status_hand_over(m, l->index, p->service->index);
+}
+
 void
 reload_commit(struct master *m)
 {
 	struct generation *newest = TAILQ_FIRST(&m->generations), *g;
 	struct pool *p;
 
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == newest)
+			take_over(m, p);
 	for (g = TAILQ_NEXT(newest, entry); g != NULL;
 	    g = TAILQ_NEXT(g, entry))
 		leave(m, g);
-	TAILQ_FOREACH(p, &m->pools, entry)
-		if (p->service->generation == newest &&
-		    listen(p->listener->fd, p->service->conf->backlog) == -1)
-			log_warn("listen %s", p->listener->name);
 	log_set_level((enum log_level)newest->conf->log_level);
 	m->reload.state = RELOAD_IDLE;
+	m->reload.waits = 0;
 	status_reload_ended(m, RELOAD_DONE, "");
 	log_notice("reloaded generation=%u", newest->number);
+}
+
+/* The oldest generation that leaves and has workers still. */
+static const struct generation *
+oldest_leaving(const struct master *m, int *workers)
+{
+	const struct generation *g, *oldest = NULL;
+	const struct pool *p;
+	int n;
+
+	TAILQ_FOREACH(g, &m->generations, entry) {
+		n = 0;
+		TAILQ_FOREACH(p, &m->pools, entry)
+			if (p->service->generation == g)
+				n += p->alive;
+		if (g->leave_from == 0 || n == 0)
+			continue;
+		oldest = g;
+		*workers = n;
+	}
+	return oldest;
+}
+
+bool
+reload_waits(struct master *m)
+{
+	struct generation *newest = TAILQ_FIRST(&m->generations);
+	const struct generation *old = NULL;
+	const struct pool *p;
+	int workers = 0;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->service->generation == newest && p->no_room)
+			old = oldest_leaving(m, &workers);
+	status_reload_waits(m, old != NULL ? old->number : 0, workers);
+	if (old == NULL)
+		return false;
+	newest->ready_by = m->now + READY_TIME;
+	if (m->reload.waits != old->number)
+		log_notice("the reload waits for old connections to end "
+		    "connections=%d generation=%u", workers, old->number);
+	m->reload.waits = old->number;
+	return true;
+}
+
+/*
+ * A socket that was opened for it goes.  On one that leaves as before, others
+ * serve the queue.
+ */
+static void
+withdraw(struct master *m, struct generation *g)
+{
+	struct pool *p;
+
+	g->leave_from = m->now;
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->service->generation != g)
+			continue;
+		if (p->listener->state == LISTENER_OPENING)
+			master_farewell(m, p->listener);
+		else
+			master_pull(m, p);
+	}
 }
 
 void
@@ -498,7 +656,7 @@ reload_roll_back(struct master *m, const char *why)
 	struct generation *newest = TAILQ_FIRST(&m->generations);
 	struct generation *before = TAILQ_NEXT(newest, entry);
 
-	leave(m, newest);
+	withdraw(m, newest);
 	TAILQ_REMOVE(&m->generations, newest, entry);
 	TAILQ_INSERT_AFTER(&m->generations, before, newest, entry);
 	refuse(m, why);

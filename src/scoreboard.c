@@ -18,6 +18,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <sys/vfs.h>
+#include <linux/magic.h>
+#endif
 
 #include <dirent.h>
 #include <errno.h>
@@ -55,7 +59,7 @@ enum outcome { FAILED = -1, DONE, AGAIN };
 static int
 refuse(char *error, const char *name, const char *why)
 {
-	return error_say(error, "status-file %s: %s", name, why);
+	return error_at(error, "status-file", name, why);
 }
 
 static int
@@ -479,6 +483,20 @@ scoreboard_create(struct scoreboard *b, const char *path, int nslots,
 		b->lock = -1;
 	}
 	return 0;
+}
+
+bool
+scoreboard_in_memory(const char *path)
+{
+#ifdef __linux__
+	struct statfs fs;
+
+	return statfs(path, &fs) == -1 || fs.f_type == TMPFS_MAGIC ||
+	    fs.f_type == RAMFS_MAGIC;
+#else
+	(void)path;
+	return true;
+#endif
 }
 
 /* The status file last: until then its lock keeps others away. */

@@ -37,6 +37,15 @@ quoted(const char *text)
 	return log_quote(buf, sizeof(buf), text, strlen(text));
 }
 
+/* Its values were escaped when it was made. */
+static const char *
+reload_why(const struct status *s)
+{
+	static char buf[4 * sizeof(s->reload_why)];
+
+	return log_quoted(buf, sizeof(buf), s->reload_why);
+}
+
 /* Milliseconds from one time to another; 0 when it makes no sense. */
 static int64_t
 elapsed(int64_t from, int64_t to)
@@ -104,7 +113,7 @@ put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
 		fprintf(out, "%s; ", master_state_name(s->status.state));
 	if (s->status.reload == RELOAD_FAILED)
 		fprintf(out, "the last reload failed (%s); ",
-		    quoted(s->status.reload_why));
+		    reload_why(&s->status));
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		row = &s->status.service[i];
 		t = &tally[i];
@@ -188,13 +197,17 @@ print_reload(const struct status *s)
 	char at[TIME_TEXT];
 
 	time_text(s->reload_at, at);
-	if (running)
+	if (running && s->reload_waits != 0)
+		printf("reload:      running since %s, waits for %u old "
+		    "connections of generation %u\n", at,
+		    s->reload_waits_for, s->reload_waits);
+	else if (running)
 		printf("reload:      running since %s\n", at);
 	else if (s->reload == RELOAD_DONE)
 		printf("reload:      done %s\n", at);
 	else if (s->reload == RELOAD_FAILED)
 		printf("reload:      failed %s: %s\n", at,
-		    quoted(s->reload_why));
+		    reload_why(s));
 	else
 		printf("reload:      none\n");
 }
@@ -219,6 +232,47 @@ print_master(const struct snapshot *s, unsigned int unstable)
 		printf("unstable:    %u of %u slots\n", unstable, s->nslots);
 }
 
+/* Within its column, whatever a worker says. */
+static uint64_t
+accepted(const struct status_service *row, const struct tally *t)
+{
+	uint64_t n = row->accepted + t->accepted;
+
+	return n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
+}
+
+/* By its place in the master's clock. */
+static const char *
+wall_text(const struct status *s, int64_t at, char buf[TIME_TEXT])
+{
+	return time_text(at == 0 ? 0 :
+	    s->started_at + elapsed(s->started, at) / 1000, buf);
+}
+
+static void
+print_generations(const struct snapshot *snapshot)
+{
+	const struct status *s = &snapshot->status;
+	const struct status_generation *g;
+	char until[TIME_TEXT];
+	uint32_t i;
+
+	printf("\n%-10s %-8s %7s %7s %7s %s\n", "GENERATION", "STATE", "AGE",
+	    "WORKERS", "CLIENTS", "DRAINS-UNTIL");
+	for (i = 0; i < s->ngenerations && i < SCOREBOARD_GENERATIONS; i++) {
+		g = &s->generations[i];
+		printf("%10u %-8s %7" PRId64 " %7u %7u %s\n", g->number,
+		    g->until != 0 ? "leaving" :
+		    g->number == s->generation ? "serving" : "starting",
+		    elapsed(g->since, snapshot->alive ? clock_now() :
+		    s->updated) / 1000, g->workers, g->clients,
+		    wall_text(s, g->until, until));
+	}
+	if (s->ngenerations > SCOREBOARD_GENERATIONS)
+		printf("and %u older ones\n",
+		    s->ngenerations - SCOREBOARD_GENERATIONS);
+}
+
 static void
 print_services(const struct status *s, const struct tally *tally)
 {
@@ -231,7 +285,7 @@ print_services(const struct status *s, const struct tally *tally)
 			continue;
 		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u\n",
 		    quoted(s->service[i].name),
-		    s->service[i].accepted + tally[i].accepted,
+		    accepted(&s->service[i], &tally[i]),
 		    tally[i].busy, tally[i].idle, tally[i].starting,
 		    tally[i].draining, s->service[i].delayed,
 		    s->service[i].workers_max);
@@ -270,6 +324,7 @@ show_status(struct server *server)
 	print_master(s, unstable);
 	print_services(&s->status, tally);
 	print_listeners(&s->status);
+	print_generations(s);
 	return code;
 }
 

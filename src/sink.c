@@ -40,17 +40,6 @@
 #define SYSLOG_HEAD	64
 
 static int
-wrong(char error[CONF_ERROR_MAX], const char *what, const char *path,
-    const char *why)
-{
-	char quoted[CONF_ERROR_MAX / 2];
-
-	snprintf(error, CONF_ERROR_MAX, "%s %s: %s", what,
-	    log_quote(quoted, sizeof(quoted), path, strlen(path)), why);
-	return -1;
-}
-
-static int
 check_place(const char *path, char error[CONF_ERROR_MAX])
 {
 	char copy[PATH_MAX], dir[PATH_MAX];
@@ -58,7 +47,7 @@ check_place(const char *path, char error[CONF_ERROR_MAX])
 
 	strlcpy(copy, path, sizeof(copy));
 	why = privs_directory(dirname(copy), dir);
-	return why == NULL ? 0 : wrong(error, "log directory", dir, why);
+	return why == NULL ? 0 : error_at(error, "log directory", dir, why);
 }
 
 static const char *
@@ -101,11 +90,11 @@ open_file(const char *path, char error[CONF_ERROR_MAX])
 	fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC |
 	    O_NOCTTY | O_NONBLOCK, 0640);
 	if (fd == -1)
-		return wrong(error, "log file", path, errno == ELOOP ?
+		return error_at(error, "log file", path, errno == ELOOP ?
 		    "must not be a symbolic link" : strerror(errno));
 	if ((why = bad_file(fd)) != NULL) {
 		close(fd);
-		return wrong(error, "log file", path, why);
+		return error_at(error, "log file", path, why);
 	}
 	end_last_line(fd);
 	return fd;

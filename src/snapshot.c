@@ -165,6 +165,10 @@ clamp_status(struct status *s)
 	s->reload_at = sane_time(s->reload_at);
 	s->reload_why[sizeof(s->reload_why) - 1] = '\0';
 	s->product[sizeof(s->product) - 1] = '\0';
+	for (i = 0; i < SCOREBOARD_GENERATIONS; i++) {
+		s->generations[i].since = not_negative(s->generations[i].since);
+		s->generations[i].until = not_negative(s->generations[i].until);
+	}
 	for (i = 0; i < SCOREBOARD_DEATHS; i++) {
 		s->death[i].at = sane_time(s->death[i].at);
 		s->death[i].pid = sane_pid(s->death[i].pid);
@@ -189,6 +193,10 @@ clamp_slot(struct slot *c)
 	c->pid = sane_pid(c->pid);
 	c->born = not_negative(c->born);
 	c->since = not_negative(c->since);
+	if (c->accepted > SCOREBOARD_CLIENTS)
+		c->accepted = SCOREBOARD_CLIENTS;
+	if (c->served > SCOREBOARD_CLIENTS)
+		c->served = SCOREBOARD_CLIENTS;
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
 	if (c->state > SLOT_LEAVING || c->service >= CONF_SERVICES_MAX)

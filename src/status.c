@@ -67,6 +67,13 @@ status_free_listener_row(struct master *m, int row)
 }
 
 void
+status_hand_over(struct master *m, int listener_row, int service_row)
+{
+	m->board.status->listener[listener_row].service =
+	    (uint32_t)service_row;
+}
+
+void
 status_free_service_row(struct master *m, int row)
 {
 	const struct generation *g;
@@ -90,6 +97,15 @@ status_record_death(struct master *m, const struct status_death *d, int row)
 	scoreboard_end(&m->board);
 }
 
+/* A lie must not make a sum wrap. */
+static void
+add_clients(uint64_t *total, uint64_t n)
+{
+	*total += n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
+	if (*total > SCOREBOARD_CLIENTS)
+		*total = SCOREBOARD_CLIENTS;
+}
+
 /* Together with the slot, or a reader would count the worker twice. */
 void
 status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
@@ -97,8 +113,8 @@ status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
 	struct status_service *total = &m->board.status->service[row];
 
 	scoreboard_begin(&m->board);
-	total->accepted += atomic_load(&slot->accepted);
-	total->served += atomic_load(&slot->served);
+	add_clients(&total->accepted, atomic_load(&slot->accepted));
+	add_clients(&total->served, atomic_load(&slot->served));
 	total->bytes_in += atomic_load(&slot->bytes_in);
 	total->bytes_out += atomic_load(&slot->bytes_out);
 	memset(slot, 0, sizeof(*slot));
@@ -125,6 +141,16 @@ status_reload_begun(struct master *m)
 	scoreboard_begin(&m->board);
 	m->board.status->reloads_begun++;
 	m->board.status->reload_at = time(NULL);
+	m->board.status->reload_waits = 0;
+	scoreboard_end(&m->board);
+}
+
+void
+status_reload_waits(struct master *m, uint32_t generation, int workers)
+{
+	scoreboard_begin(&m->board);
+	m->board.status->reload_waits = generation;
+	m->board.status->reload_waits_for = (uint32_t)workers;
 	scoreboard_end(&m->board);
 }
 
@@ -139,6 +165,7 @@ status_reload_ended(struct master *m, enum reload_outcome how, const char *why)
 	if (how == RELOAD_DONE)
 		status->reloaded = status->reloads;
 	publish_generation(m);
+	status->reload_waits = 0;
 	status->reload_at = time(NULL);
 	strlcpy(status->reload_why, why, sizeof(status->reload_why));
 	scoreboard_end(&m->board);
@@ -156,6 +183,43 @@ publish_service(struct status *status, const struct service *s)
 	row->retry_at = s->delay != 0 ? s->retry_at : 0;
 }
 
+static void
+fill_generation(const struct master *m, const struct generation *g,
+    struct status_generation *row)
+{
+	const struct pool *p;
+	int64_t from = g->leave_from != 0 ? g->leave_from : m->stop_from;
+	int64_t longest = 0;
+
+	*row = (struct status_generation){ .number = g->number,
+	    .since = g->since };
+	TAILQ_FOREACH(p, &m->pools, entry) {
+		if (p->service->generation != g)
+			continue;
+		row->workers += (uint32_t)p->alive;
+		row->clients += (uint32_t)p->serving;
+		if (p->service->conf->drain_timeout > longest)
+			longest = p->service->conf->drain_timeout;
+	}
+	if (from != 0)
+		row->until = from + longest;
+}
+
+static void
+publish_generations(struct master *m)
+{
+	struct status *status = m->board.status;
+	const struct generation *g;
+	uint32_t n = 0;
+
+	TAILQ_FOREACH(g, &m->generations, entry) {
+		if (n < SCOREBOARD_GENERATIONS)
+			fill_generation(m, g, &status->generations[n]);
+		n++;
+	}
+	status->ngenerations = n;
+}
+
 void
 status_publish(struct master *m)
 {
@@ -170,6 +234,7 @@ status_publish(struct master *m)
 	status->cut = m->cut;
 	status->forks = m->forks;
 	publish_generation(m);
+	publish_generations(m);
 	if (newest != NULL)
 		TAILQ_FOREACH(s, &newest->services, entry)
 			publish_service(status, s);

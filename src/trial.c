@@ -1,10 +1,16 @@
 /*
  * trial.c: whether a service could serve, before it is told to: a child
  * becomes what its workers will be, in their root directory and without
- * privileges, looks for the program or the module, and is thrown away.
+ * privileges, looks for the program, or loads and starts the module, and is
+ * thrown away.
  *
  * Called where a configuration is read: at the start, by `preforkd -n', and by
  * the check child of a reload; never by the master's loop, for it waits.
+ *
+ * What a module says is shown, after it was escaped, and not believed.  It may
+ * have a user's rights while the caller has root's, so the child has none of
+ * the caller's descriptors, the one that the master reads a configuration from
+ * above all.
  */
 
 #include <sys/prctl.h>
@@ -21,70 +27,137 @@
 
 #include "preforkd.h"
 
-#define TRIAL_TIME	10000		/* ms */
+#define TRIAL_TIME	8000	/* ms; less than the check of a reload has */
+
+enum verdict {
+	VERDICT_SAID,		/* text: what is wrong; empty: nothing */
+	VERDICT_DIED,
+	VERDICT_LATE
+};
 
 /* What the worker of such a service begins with; NULL, or what is wrong. */
 static const char *
 try(const struct conf_service *conf)
 {
+	const struct preforkd_service *service;
 	char path[PATH_MAX];
+	const char *why;
 
 	switch (conf->kind) {
 	case CONF_RUN:
 		return NULL;
 	case CONF_EXEC:
 		return program_find(conf->command[conf->kind][0], path);
-	case CONF_RESIDENT:
 	case CONF_MODULE:
+		if ((why = module_enter(conf, &service)) == NULL)
+			module_leave(service, TRIAL_TIME / 1000);
+		return why;
+	case CONF_RESIDENT:
 		return "not in this version";
 	}
 	return NULL;
 }
 
-/* In the child: nothing into the pipe means that all is well. */
+/* In the child: the text of a verdict, with its NUL. */
 __attribute__((__noreturn__))
 static void
-child(const struct conf_service *conf, int fd)
+child(const struct conf_service *conf, int fd, pid_t parent)
 {
 	const char *why;
 
 	log_forked();
+	log_set_level(LOG_LEVEL_ALERT);
+	signal(SIGPIPE, SIG_IGN);	/* it ends no worker either */
+	setsid();
+	privs_drop(conf, false);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	privs_drop(conf, true);
-	if ((why = try(conf)) != NULL &&
-	    write(fd, why, strlen(why)) == -1)
+	if (getppid() != parent)
 		_exit(1);
-	_exit(why == NULL ? 0 : 1);
+	log_to_pipe(-1, NULL);
+	if (dup3(fd, FD_LOG, O_CLOEXEC) == -1 && fd != FD_LOG)
+		_exit(1);
+	closefrom(FD_LOG + 1);
+	if ((why = try(conf)) == NULL)
+		why = "";
+	_exit(write(FD_LOG, why, strlen(why) + 1) == -1 ? 1 : 0);
 }
 
-/* Its words until it ends or is late; returns how many bytes. */
-static size_t
+/* Until it has spoken, has ended or is late; not for whom it leaves behind. */
+static enum verdict
 listen_to(int fd, char *text, size_t size)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	const int64_t until = clock_now() + TRIAL_TIME;
 	size_t used = 0;
-	ssize_t n = -1;
+	ssize_t n;
 	int64_t left;
 
-	while ((left = until - clock_now()) > 0 && n != 0) {
+	while ((left = until - clock_now()) > 0) {
 		if (poll(&pfd, 1, (int)left) != 1)
 			continue;
-		n = read(fd, text + used, size - 1 - used);
-		if (n == -1 && errno != EINTR)
-			break;
-		used += n > 0 ? (size_t)n : 0;
+		n = read(fd, text + used, size - used);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return VERDICT_DIED;
+		used += (size_t)n;
+		if (memchr(text, '\0', used) != NULL)
+			return VERDICT_SAID;
 	}
-	text[used] = '\0';
-	return used;
+	return VERDICT_LATE;
+}
+
+/* How it ended, when it did so without a word. */
+static void
+tell_death(int status, char *text, size_t size)
+{
+	if (WIFSIGNALED(status))
+		snprintf(text, size, "the trial of it died of %s",
+		    sig_name(WTERMSIG(status)));
+	else
+		snprintf(text, size, "the trial of it ended with exit %d",
+		    WEXITSTATUS(status));
+}
+
+static int
+wait_for(pid_t pid)
+{
+	int status = 0;
+
+	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+		continue;
+	return status;
+}
+
+/* The child, and whom it has started in its session, end. */
+static void
+judge(pid_t pid, int fd, char *text, size_t size)
+{
+	const enum verdict verdict = listen_to(fd, text, size);
+	int status;
+
+	if (verdict == VERDICT_DIED) {
+		status = wait_for(pid);
+		kill(-pid, SIGKILL);
+		tell_death(status, text, size);
+		return;
+	}
+	kill(-pid, SIGKILL);
+	kill(pid, SIGKILL);
+	wait_for(pid);
+	if (verdict == VERDICT_LATE)
+		snprintf(text, size, "the trial of it took too long: must be "
+		    "over within %d seconds", TRIAL_TIME / 1000);
 }
 
 int
 trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 {
 	const char *kind = conf_kind_name(conf->kind);
-	char why[CONF_ERROR_MAX / 2], word[CONF_ERROR_MAX / 4];
-	int fds[2], status;
+	char why[CONF_ERROR_MAX / 2], text[CONF_ERROR_MAX / 2];
+	char word[CONF_ERROR_MAX / 4];
+	const pid_t self = getpid();
+	int fds[2];
 	pid_t pid;
 
 	if (conf->kind == CONF_RUN)
@@ -92,21 +165,18 @@ trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 	if (pipe2(fds, O_CLOEXEC) == -1)
 		return error_say(error, "%s: pipe: %s", kind, strerror(errno));
 	if ((pid = fork()) == 0)
-		child(conf, fds[1]);
+		child(conf, fds[1], self);
 	close(fds[1]);
 	if (pid == -1) {
 		close(fds[0]);
 		return error_say(error, "%s: fork: %s", kind, strerror(errno));
 	}
-	if (listen_to(fds[0], why, sizeof(why)) == 0)
-		strlcpy(why, "the trial of it failed", sizeof(why));
+	judge(pid, fds[0], why, sizeof(why));
 	close(fds[0]);
-	kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-		continue;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	if (why[0] == '\0')
 		return 0;
+	log_quote(text, sizeof(text), why, strlen(why));
 	log_quote(word, sizeof(word), conf->command[conf->kind][0],
 	    strlen(conf->command[conf->kind][0]));
-	return error_say(error, "%s %s: %s", kind, word, why);
+	return error_say(error, "%s %s: %s", kind, word, text);
 }

@@ -42,6 +42,7 @@ enum accepted {
 struct life {
 	const struct worker *self;
 	void		(*serve)(struct conn *);
+	const struct preforkd_service *service;	/* NULL: of another kind */
 	struct slot	*slot;
 	long long	 limit;		/* connections; 0: none */
 	bool		 any_address;	/* only a client tells the local one */
@@ -339,6 +340,8 @@ leave(struct life *l, int code)
 	if (l->linger.count > 0)
 		poke();		/* somebody should take its place */
 	linger_finish(&l->linger);
+	if (l->service != NULL)
+		module_leave(l->service, handler_drain_seconds);
 	_exit(code);
 }
 
@@ -430,17 +433,32 @@ set_up(struct life *l, const struct worker *w)
 }
 
 static int
+start_module(struct life *l, const struct conf_service *conf)
+{
+	char text[CONF_ERROR_MAX];
+	const char *why;
+
+	if ((why = module_enter(conf, &l->service)) != NULL) {
+		log_errorx("%s service=%s: %s", conf_kind_name(conf->kind),
+		    conf->name, log_quote(text, sizeof(text), why,
+		    strlen(why)));
+		return -1;
+	}
+	l->serve = l->service->serve;
+	return 0;
+}
+
+static int
 start_service(struct life *l, const struct conf_service *conf)
 {
 	switch (conf->kind) {
 	case CONF_RUN:
-		l->serve = conf->run->serve;
-		return conf->run->start == NULL ? 0 : conf->run->start();
+	case CONF_MODULE:
+		return start_module(l, conf);
 	case CONF_EXEC:
 		l->serve = exec_serve;
 		return exec_start(conf);
 	case CONF_RESIDENT:
-	case CONF_MODULE:
 		break;
 	}
 	return -1;

@@ -147,10 +147,25 @@ teardown_file() {
 	cd "$BATS_TEST_TMPDIR"
 	clean "$fresh/configure" -q LDFLAGS=-static --localstatedir=/var
 	grep -q '^LIBBSD_LIBS = .*-lmd' config.mk
+	run grep -E 'HAVE_MODULES|-rdynamic' config.mk
+	[ "$status" -eq 1 ]
 	run grep '^LIBBSD_LIBS = .*-lmd' "$fresh/config.mk"
 	[ "$status" -eq 1 ]
 	# And whoever names localstatedir gets the run directory in it.
 	grep -qx 'runstatedir = ${localstatedir}/run' config.mk
+}
+
+@test "where modules cannot be had, the one that is asked for says so" {
+	cp -a "$fresh" "$BATS_TEST_TMPDIR/tree"
+	cd "$BATS_TEST_TMPDIR/tree"
+	# as configure has it for a static link
+	sed -i 's/ -DHAVE_MODULES=1//; s/ -rdynamic//' config.mk
+	touch src/module.c
+	clean make -s -o config.mk -o config.flags src/preforkd
+	printf 'service a\nlisten :0\nmodule /x.so\n' >conf
+	run src/preforkd -n -f conf
+	[ "$status" -eq 1 ]
+	[[ "$output" == *"conf:3: service a: module /x.so: not available here: preforkd is linked statically" ]]
 }
 
 @test "install puts everything in its place, uninstall leaves nothing" {
@@ -160,6 +175,11 @@ teardown_file() {
 	[ -x "$dest/opt/pf/sbin/preforkctl" ]
 	cmp "$dest/opt/pf/include/preforkd-module.h" \
 	    "$top/src/preforkd-module.h"
+	run env PKG_CONFIG_PATH="$dest/opt/pf/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR= \
+	    pkg-config --cflags --variable=moduledir preforkd
+	[ "$output" = "-I/opt/pf/include /opt/pf/lib/preforkd" ] ||
+	    [ "$output" = /opt/pf/lib/preforkd ]
+	[ -d "$dest/opt/pf/lib/preforkd" ]
 	for page in "$top"/man/*.[1-9]; do
 		cmp "$page" "$dest/opt/pf/share/man/man${page##*.}/${page##*/}"
 	done

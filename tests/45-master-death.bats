@@ -36,9 +36,9 @@ since() { echo $(((${EPOCHREALTIME/./} - ${1/./}) / 1000)); }
 	[ "$(status | head -n 1 | grep -c dead)" -eq 1 ]
 }
 
-@test "B01 a restart in the same instant works, ten times" {
+@test "B01 a restart in the same instant works" {
 	start_greet -o 'workers-spare 40'
-	for i in {1..10}; do
+	for i in $(times 4 10); do
 		kill_master KILL
 		restart -o 'workers-spare 40' -l "127.0.0.1:$PORT" greet
 	done
@@ -121,7 +121,7 @@ start_and_die_at_fork() {
 
 @test "B03 a master killed as it forks leaves no process" {
 	EXPECT_DEAD=yes
-	for i in {1..9}; do
+	for i in $(often '1 2 5 9' '1 2 3 4 5 6 7 8 9'); do
 		start_and_die_at_fork "$i"
 		wait_for gone_or_zombie "$M"
 		grep -q 'killed by SIGKILL' "$D/trace"
@@ -230,11 +230,11 @@ settled() {
 	[ -s "$WON/addresses" ] || gone_or_zombie "$M"
 }
 
-@test "J03 of two starts at once exactly one serves, ten times" {
-	for i in {1..10}; do
+@test "J03 of two starts at once exactly one serves" {
+	for i in $(times 5 50); do
 		race "$i"
 	done
-	for i in {1..10}; do
+	for i in $(times 5 50); do
 		wait_for settled "$i"
 		STATUS=$D/$i/status
 		rc=0

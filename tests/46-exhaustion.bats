@@ -275,7 +275,7 @@ try_start() {
 		[ "$(grep -c '^preforkd: ' "$d/log")" -eq 1 ] ||
 		    echo "$call $n: not one line: $(< "$d/log")"
 	fi
-	find "$d" -name 'status*.??????' -printf "$call $n: left %f\n"
+	find "$d" -name 'status*.new-*' -printf "$call $n: left %f\n"
 	wait_for session_over "$pid" 2> /dev/null || echo "$call $n: processes left"
 }
 
@@ -450,7 +450,7 @@ limited() {
 }
 
 has_temporary_files() {
-	find "$D" -name 'status*.??????' ! -name '*.last' | grep .
+	find "$D" -name 'status*.new-*' | grep .
 }
 
 # told_at CALL[:when=N]: a start whose SIGTERM comes with that call; it leaves

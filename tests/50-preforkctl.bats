@@ -205,7 +205,7 @@ verdict() {
 	board size=999999
 	refused 'too long'
 	board version=7
-	refused 'layout version 7, this preforkctl reads 1'
+	refused 'layout version 7, this preforkctl reads 2'
 	board says-size=8
 	refused 'says it has 8 bytes'
 	board nslots=4294967295

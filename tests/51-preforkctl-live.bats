@@ -74,6 +74,12 @@ verdict() { [[ $(status) == "preforkd $1"* ]]; }
 	run status
 	[ "$status" -eq 1 ]
 	[[ ${lines[0]} == "preforkd DEGRADED: the last reload failed ($CONF:1: "* ]]
+	# what the line shows of the file is escaped once
+	write_conf 'log-level a\b'
+	run ctl reload
+	grep -qF "preforkctl: reload failed: $CONF:1: log-level a\\\\b: " <<<"$output"
+	status > "$D/status.out" || true
+	[ "$(grep -cF "$CONF:1: log-level a\\\\b: " "$D/status.out")" -eq 2 ]
 	write_conf
 	told 0 'reloaded, generation 2, *' reload
 	run status

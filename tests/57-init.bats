@@ -460,7 +460,8 @@ table() {
 	awk '{ ms += $1 * 1000 } END { print ms; exit !(ms > 34900 && ms < 39900) }' \
 	    "$D/slept"
 	wait_for no_servers
-	init 1 status
+	init 3 status
+	[ ! -e "$RUN/preforkd.pid" ]
 }
 
 @test "J12 another action, or none, is exit 3 with the usage" {

@@ -161,6 +161,12 @@ signals_are_ours() {
 	status workers > "$D/shown"
 	grep -qE '^ +[0-9]+ idle +0 ' "$D/shown"
 	not grep -qE -- ' -[0-9]' "$D/shown"
+	# not 0, which two lies of 2^63 add up to; nor when a liar has gone
+	status | grep -qE '^greet +999999999999 '
+	w=$(one_worker)
+	[ "$w" -gt 1 ] && kill -KILL "$w"
+	wait_for logged 'worker died'
+	status | grep -qE '^greet +999999999999 '
 	for how in 'fill 255' 'fill 127'; do
 		scribble "$how"
 		wait_for status > "$D/shown" 2>&1
@@ -254,6 +260,22 @@ worker_descriptors() {
 		5 /dev/null
 		6 socket
 	END
+}
+
+@test "a status file on a disk is warned of, one in memory is not" {
+	kind() { stat -f -c %T "$1"; }
+	[ "$(kind "$D")" != tmpfs ] || skip 'no disk here'
+	[ "$(kind /dev/shm)" = tmpfs ] || skip 'no memory here'
+	start_greet
+	logged "warning: status-file $STATUS: on a disk, which may hold up workers\$"
+	stop
+	: > "$LOG"
+	memory=$(mktemp -d /dev/shm/preforkd-XXXXXX)
+	STATUS=$memory/status start_greet
+	stop
+	rm -r "$memory"
+	not logged 'on a disk'
+	logged 'notice: serving'
 }
 
 @test "preforkctl shows a running server as it is" {

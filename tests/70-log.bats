@@ -261,7 +261,7 @@ read_pipe() {
 	start_fixed 8 -o 'log-connections both' greet
 	l=$(logger_pid)
 	storm_begin -t 60 -c 4
-	for i in {1..6}; do
+	for i in $(times 3 20); do
 		n=$(drops_shown)
 		kill -STOP "$l"
 		wait_for eval "[ \$(drops_shown) -gt $n ]"

@@ -9,7 +9,6 @@
 load helper
 load clients
 
-ROTATIONS=${ROTATIONS:-50}
 
 eval "helper_$(declare -f setup)"
 setup() {
@@ -255,10 +254,11 @@ every_line_once() {
 	not logged 'log reopened|logger died'
 }
 
-@test "I04 fifty rotations under load: every line whole, and once" {
+@test "I04 rotations under load: every line whole, and once" {
 	start_fixed 8 -o "log file $FILE" -o 'log-connections end' greet
+	rotations=$(often 15 50)
 	storm_begin -t 60 -c 32
-	for ((i = 1; i <= ROTATIONS; i++)); do
+	for ((i = 1; i <= rotations; i++)); do
 		rotate "$i"
 		sleep 0.04
 	done
@@ -266,7 +266,7 @@ every_line_once() {
 	stormed_well
 	stop
 	every_line_once "$FILE"*
-	[ "$(count ' preforkd\[' "$FILE".*)" -gt $((ROTATIONS * 20)) ]
+	[ "$(count ' preforkd\[' "$FILE".*)" -gt $((rotations * 20)) ]
 }
 
 @test "I04 logrotate rotates with the file that comes with preforkd" {

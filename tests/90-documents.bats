@@ -256,7 +256,7 @@ tags() {
 }
 
 @test "every source file is in HACKING, and no other" {
-	(cd "$TOP/src" && ls ./*.[ch] service/*.c | sed 's|^\./||' | sort) \
+	(cd "$TOP/src" && ls ./*.[ch] service/*.c module/*.c | sed 's|^\./||' | sort) \
 	    > "$D/files"
 	sed -n '/^2\. /,/^3\. /p' "$TOP/HACKING" | grep -E '^    [a-z]' |
 	    sed -E 's/^    //; s/  .*//; s/, /\n/g' |
@@ -277,6 +277,20 @@ tags() {
 		[ -e "$TOP/$name" ] || complain "no such file: $name"
 	done
 	[ -z "${BAD-}" ]
+}
+
+@test "every call and every member of preforkd-module.h is in preforkd-module(3)" {
+	header=$TOP/src/preforkd-module.h
+	page=$TOP/man/preforkd-module.3
+	sed -nE 's/^[a-z][^(]*\<((conn|preforkd)_[a-z_]+)\(.*/\1/p' "$header" |
+	    sort > "$D/calls"
+	[ "$(wc -l < "$D/calls")" -gt 10 ]
+	sed -n '/^\.Sh SYNOPSIS/,/^\.Sh DESC/s/^\.Fn \([a-z_]*\).*/\1/p' "$page" |
+	    sort | diff "$D/calls" -
+	members() { sed -n '/^struct preforkd_service {/,/^}/p' "$1" |
+	    grep -E '^	[a-z]' | sed -E 's|/\*.*||' | tr -d ' \t'; }
+	[ "$(members "$header" | wc -l)" -ge 8 ]
+	diff <(members "$header") <(members "$page")
 }
 
 @test "the targets of make that README and HACKING name exist" {

@@ -149,6 +149,10 @@ writes() {
 	    "/proc/$1/maps"
 }
 
+# often SHORT FULL: how often; FULL in `make soak', which runs what uses this.
+often() { if [ -n "${SOAK-}" ]; then echo "$2"; else echo "$1"; fi; }
+times() { seq "$(often "$1" "$2")"; }
+
 # state_count STATE: slots in this state.
 state_count() { status workers | awk -v s="$1" '$2 == s' | wc -l; }
 slots_are() { [ "$(state_count "$1")" -eq "$2" ]; }

@@ -39,7 +39,7 @@ check(const char *name, bool ok)
 
 /* `listen TEXT' with mode, opened as part. */
 static struct listener *
-open_part(const char *text, mode_t mode, uid_t uid, int part)
+prepare(const char *text, mode_t mode, uid_t uid, int part)
 {
 	static char name[] = "test";
 	struct conf_service service = { .name = name, .backlog = 100 };
@@ -52,6 +52,17 @@ open_part(const char *text, mode_t mode, uid_t uid, int part)
 	l = line.naddress == -1 ? NULL :
 	    listen_open(&service, &line, part, error);
 	free(line.text);
+	return l;
+}
+
+static struct listener *
+open_part(const char *text, mode_t mode, uid_t uid, int part)
+{
+	struct listener *l = prepare(text, mode, uid, part);
+
+	if (l != NULL)
+		check("welcomes", listen_welcome(l) == 0 &&
+		    l->state == LISTENER_OPEN);
 	return l;
 }
 
@@ -120,7 +131,6 @@ test_inet(void)
 	    strcmp(l->text, "127.0.0.1:0") == 0);
 	check("close-on-exec", fcntl(l->fd, F_GETFD) & FD_CLOEXEC);
 	check("blocking", (fcntl(l->fd, F_GETFL) & O_NONBLOCK) == 0);
-	check("state", l->state == LISTENER_OPEN);
 	fd = dial(&l->address, 0);
 	check("takes a client", fd != -1 && listen_pending(l));
 	close(fd);
@@ -136,6 +146,35 @@ test_inet(void)
 	    open_one("192.0.2.1:0") == NULL && strcmp(error, "listen "
 	    "192.0.2.1:0: bind: Cannot assign requested address "
 	    "(must be an address of this machine)") == 0);
+}
+
+/* A new one takes nobody, and nobody is refused, before it is told to. */
+static void
+test_welcome(const char *text)
+{
+	struct listener *l = prepare(text, 0, 0, 0);
+	struct pollfd early = { .events = POLLOUT }, late = early;
+
+	if (l == NULL) {
+		printf("ok welcome of %s # skipped: %s\n", text, error);
+		return;
+	}
+	early.fd = dial(&l->address, SOCK_NONBLOCK);
+	check("opening: a client is not answered yet", early.fd != -1 &&
+	    l->state == LISTENER_OPENING && poll(&early, 1, 200) == 0 &&
+	    !listen_pending(l));
+	check("and then is welcome", listen_welcome(l) == 0 &&
+	    l->state == LISTENER_OPEN && poll(&early, 1, 5000) == 1 &&
+	    early.revents == POLLOUT && listen_pending(l));
+	check("once more does no harm", listen_welcome(l) == 0);
+	listen_refuse(l);
+	late.fd = dial(&l->address, SOCK_NONBLOCK);
+	check("one that leaves can be asked back", poll(&late, 1, 200) == 0 &&
+	    listen_welcome(l) == 0 && l->state == LISTENER_OPEN &&
+	    poll(&late, 1, 5000) == 1 && late.revents == POLLOUT);
+	close(early.fd);
+	close(late.fd);
+	listen_close(l);
 }
 
 /* In a child that gives up root; skipped where low ports need none. */
@@ -403,6 +442,8 @@ main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	alarm(30);		/* a blocked accept is a failure */
 	test_inet();
+	test_welcome("127.0.0.1:0");
+	test_welcome("[::1]:0");
 	test_low_port();
 	test_v6only();
 	test_measure();
