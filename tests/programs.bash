@@ -62,7 +62,7 @@ served() {
 	start -l 127.0.0.1:0 -- "$program" "$@"
 	need tcpserver
 	: > "$D/peer"
-	setsid tcpserver -1 -q -H -R -D -l 0 -b 100 127.0.0.1 0 \
+	setsid tcpserver -1 -q -H -R -l 0 -b 100 127.0.0.1 0 \
 	    "$program" "$@" > "$D/peer" 2>> "$D/peer.err" < /dev/null 3>&- &
 	PEERS+=($!)
 	wait_for test -s "$D/peer"
