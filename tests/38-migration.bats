@@ -89,26 +89,6 @@ address_of() {
 	on && $2 == s && !n++ { print $1 }' "$D/served"
 }
 
-# free_ports N: in $D/ports.
-free_ports() {
-	python3 - "$1" > "$D/ports" <<-'END'
-	import socket, sys
-	held = [socket.socket() for _ in range(int(sys.argv[1]))]
-	for s in held:
-	    s.bind(("127.0.0.1", 0))
-	for s in held:
-	    print(s.getsockname()[1])
-	END
-	mapfile -t PORTS < "$D/ports"
-}
-
-# background COMMAND...: the other server, until the end of the test.
-background() {
-	setsid "$@" > "$D/peer" 2> "$D/peer.err" < /dev/null 3>&- &
-	PEERS+=($!)
-}
-
-listening() { ss -Hltn "sport = :$1" | grep -q .; }
 queue_limit() { ss -Hltn "sport = :${1##*:}" | awk '{ print $3; exit }'; }
 
 # told N PORT: what a client of row N, and of the other server, is told.

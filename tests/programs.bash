@@ -62,12 +62,31 @@ served() {
 	start -l 127.0.0.1:0 -- "$program" "$@"
 	need tcpserver
 	: > "$D/peer"
-	setsid tcpserver -1 -q -H -R -l 0 -b 100 127.0.0.1 0 \
-	    "$program" "$@" > "$D/peer" 2>> "$D/peer.err" < /dev/null 3>&- &
-	PEERS+=($!)
+	background tcpserver -1 -q -H -R -l 0 -b 100 127.0.0.1 0 "$program" "$@"
 	wait_for test -s "$D/peer"
 	PEER=$(< "$D/peer")
 }
+
+# free_ports N: in $D/ports.
+free_ports() {
+	python3 - "$1" > "$D/ports" <<-'END'
+	import socket, sys
+	held = [socket.socket() for _ in range(int(sys.argv[1]))]
+	for s in held:
+	    s.bind(("127.0.0.1", 0))
+	for s in held:
+	    print(s.getsockname()[1])
+	END
+	mapfile -t PORTS < "$D/ports"
+}
+
+# background COMMAND...: the other server, until the end of the test.
+background() {
+	setsid "$@" > "$D/peer" 2> "$D/peer.err" < /dev/null 3>&- &
+	PEERS+=($!)
+}
+
+listening() { ss -Hltn "sport = :$1" | grep -q .; }
 
 # both FUNCTION [ARG...]: its output with each port as its last argument.
 both() {
