@@ -45,8 +45,9 @@ soak: ## the same with the long runs of tests/soak, about an hour
 	    $(srcdir)/tests/run $(TESTS)
 
 bench: ## run the benchmarks and print their report
-	@$(aux)/deps check
-	$(again) all test-programs
+	@$(aux)/deps bench
+	-@$(aux)/deps fetch tests/build/fetched
+	$(again) all test-programs tests/build/handler-static
 	@if [ ! -x $(srcdir)/tests/bench/run ]; then \
 	    echo "make bench: no tests/bench/run here" >&2; exit 1; fi
 	@BUILDDIR='$(CURDIR)' $(srcdir)/tests/bench/run
@@ -168,6 +169,11 @@ tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
 
 tests/build/%: $(srcdir)/tests/bench/%.c config.mk config.flags
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
+
+# What the benchmarks start for each connection: as small as can be.
+tests/build/handler-static: $(srcdir)/tests/bench/handler.c config.flags
+	@mkdir -p $(@D)
+	$(CC) -O2 -static -o $@ $<
 
 tests/build/unit-%.o: $(srcdir)/tests/unit/%.c config.mk config.flags
 	$(compile) -c -o $@ $<

@@ -1,15 +1,17 @@
 /*
  * bare.c: the peer of the benchmark: the least a prefork server can do.
  *
- *	bare [-p PROCESSES] [ADDRESS:PORT]
+ *	bare [-p PROCESSES] [ADDRESS:PORT [PROGRAM [ARGUMENT ...]]]
  *
  * Each process accepts, sends a greeting of greet's size, receives once and
- * closes: no lingering, no count of clients, no log, no supervision.  Prints
- * the bound ADDRESS:PORT when clients may come.  The processes end with the
- * first one.
+ * closes: no lingering, no count of clients, no log, no supervision.  With a
+ * program, it starts that with the connection instead, waits for it, and
+ * closes.  Prints the bound ADDRESS:PORT when clients may come.  The processes
+ * end with the first one.
  */
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include <netinet/in.h>
 
@@ -27,19 +29,45 @@ static const char greeting[] =
     "Please press any key in your console, after that this server socket "
     "will close\r\n";
 
-__attribute__((__noreturn__))
 static void
-serve(int listener)
+greet(int fd)
 {
 	char byte[64];
+
+	if (send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) > 0)
+		(void)recv(fd, byte, sizeof(byte), 0);
+}
+
+static void
+run(char *program[], int fd)
+{
+	pid_t pid = vfork();
+
+	if (pid == -1)
+		err(1, "vfork");
+	if (pid == 0) {
+		if (dup2(fd, 0) == 0 && dup2(fd, 1) == 1)
+			execv(program[0], program);
+		_exit(127);
+	}
+	if (waitpid(pid, NULL, 0) == -1)
+		err(1, "waitpid");
+}
+
+__attribute__((__noreturn__))
+static void
+serve(int listener, char *program[])
+{
 	int fd;
 
 	for (;;) {
 		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd == -1)
 			continue;
-		if (send(fd, greeting, sizeof(greeting) - 1, MSG_NOSIGNAL) > 0)
-			(void)recv(fd, byte, sizeof(byte), 0);
+		if (program[0] == NULL)
+			greet(fd);
+		else
+			run(program, fd);
 		close(fd);
 	}
 }
@@ -78,7 +106,7 @@ address(struct sockaddr_in *sin, const char *text)
 }
 
 static void
-spawn(int listener)
+spawn(int listener, char *program[])
 {
 	pid_t parent = getpid();
 
@@ -89,7 +117,7 @@ spawn(int listener)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(1);
-		serve(listener);
+		serve(listener, program);
 	}
 }
 
@@ -97,7 +125,8 @@ __attribute__((__noreturn__))
 static void
 usage(void)
 {
-	fprintf(stderr, "usage: bare [-p processes] [address:port]\n");
+	fprintf(stderr, "usage: bare [-p processes] "
+	    "[address:port [program [argument ...]]]\n");
 	exit(64);
 }
 
@@ -107,18 +136,17 @@ main(int argc, char *argv[])
 	struct sockaddr_in sin = { 0 };
 	int ch, i, listener, processes = 1;
 
-	while ((ch = getopt(argc, argv, "p:")) != -1) {
+	while ((ch = getopt(argc, argv, "+p:")) != -1) {
 		if (ch != 'p')
 			usage();
 		processes = atoi(optarg);
 	}
-	if (argc - optind > 1)
-		usage();
-	address(&sin, optind < argc ? argv[optind] : "127.0.0.1:0");
+	argv += optind;
+	address(&sin, argv[0] != NULL ? *argv++ : "127.0.0.1:0");
 	listener = listen_on(&sin);
 	for (i = 1; i < processes; i++)
-		spawn(listener);
+		spawn(listener, argv);
 	printf("%s:%d\n", inet_ntoa(sin.sin_addr), ntohs(sin.sin_port));
 	fflush(stdout);
-	serve(listener);
+	serve(listener, argv);
 }
