@@ -184,7 +184,7 @@ os._exit(0)
 	#!/bin/bash
 	{ pwd; umask; ulimit -a; nice; set; ls /proc/$$/fd
 	grep -E '^(Sig[A-Z]..|Cap...|NoNewPrivs|Seccomp):' /proc/$$/status; } |
-	    grep -vE '^(BASHPID|PPID|PREFORKD_CLIENT|TCPREMOTEPORT)=|^_='
+	    grep -vE '^(BASHPID|PPID|PREFORKD_CLIENT|PREFORKD_STRESS|TCPREMOTEPORT)=|^_='
 	cd /tmp
 	umask 777
 	ulimit -n 20 -s 100
