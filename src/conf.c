@@ -670,8 +670,6 @@ is_for(const struct setting *row, enum conf_kind kind)
 	    "max-memory", "max-memory-hard", "stop-signal" };
 	size_t i;
 
-	if (strcmp(row->name, "exec-stderr") == 0)
-		return kind == CONF_EXEC;
 	for (i = 0; i < sizeof(never) / sizeof(never[0]); i++)
 		if (strcmp(row->name, never[i]) == 0)
 			return kind != CONF_RESIDENT;
@@ -694,8 +692,6 @@ check_kind(struct loader *ld, const struct section *section)
 		if (at->line > 0 && !is_for(row, kind))
 			return wrong(ld, at, "service %s: %s: %s",
 			    section->service->name, row->name,
-			    strcmp(row->name, "exec-stderr") == 0 ?
-			    "must be in a service of exec" :
 			    kind == CONF_RESIDENT ? "must not be there: a "
 			    "resident program accepts by itself, and nothing "
 			    "is known of its clients" :

@@ -104,10 +104,11 @@ self_save(int argc, char *argv[])
 	self.argv[0] = copy(argv[0]);
 	for (i = 1; i < argc; i++)
 		self.argv[i + 1] = copy(argv[i]);
-	for (i = 0; environ[i] != NULL; i++)
+	/* libbsd leaves NULL where there was no variable. */
+	for (i = 0; environ != NULL && environ[i] != NULL; i++)
 		continue;
 	self.env = room_for(i);
-	for (i = 0; environ[i] != NULL; i++)
+	for (i = 0; environ != NULL && environ[i] != NULL; i++)
 		if (!is_spent(environ[i]))
 			self.env[self.nenv++] = copy(environ[i]);
 	if (!find(path, argv[0])) {
