@@ -449,7 +449,7 @@ load_file(struct loader *ld, const char *path)
 	size_t size;
 	int rv;
 
-	if ((text = parse_file(path, &size, &why)) == NULL) {
+	if ((text = parse_file(path, CONF_FILE_MAX, &size, &why)) == NULL) {
 		if (ld->included)
 			return wrong(ld, &ld->at, "include %s: %s",
 			    shown(buf, path), why);

@@ -120,10 +120,14 @@ struct parse {
 };
 
 /*
- * The bytes of a regular file of at most 1 MB, to be freed.  Returns NULL
+ * The bytes of a regular file of at most so many, whole MB, to be freed.  One
+ * that is written or replaced meanwhile is read again, once.  Returns NULL
  * with *why set; never waits for a FIFO or a device.
  */
-char	*parse_file(const char *path, size_t *size, const char **why);
+char	*parse_file(const char *path, size_t most, size_t *size,
+	    const char **why);
+/* NULL, or what is wrong with the bytes of a line; static text. */
+const char *parse_bad_bytes(const char *line, size_t size, bool first);
 void	 parse_start(struct parse *, const char *text, size_t size);
 /*
  * The next line that has words.  Returns 1, 0 at the end, or -1 with *why set
@@ -151,6 +155,9 @@ int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
 /* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
 int	 error_at(char error[CONF_ERROR_MAX], const char *what,
 	    const char *path, const char *why);
+#define ERROR_PLACE	256
+/* `FILE:LINE', or for line 0 `FILE' alone, escaped; returns buf. */
+char	*error_place(char buf[ERROR_PLACE], const char *file, int line);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
@@ -320,6 +327,7 @@ struct conf_source {
 /* Limits of what the scoreboard has room for. */
 #define CONF_SERVICES_MAX	64
 #define CONF_LISTENERS_MAX	256	/* sockets; `*:80' is two */
+#define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_NAME_MAX		31	/* bytes of a service's name */
 #define CONF_ERROR_MAX		1024
@@ -348,6 +356,123 @@ int	 conf_slots(const struct conf *);
 bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
+
+/* rules.c: who may come in: rules, compiled and looked up */
+
+#define RULES_MOST	1000000		/* of a service */
+#define RULES_TEXT	(32 << 20)	/* bytes of their variables */
+
+enum rules_table {
+	RULES_IPV4,
+	RULES_IPV6,
+	RULES_UID,		/* of a Unix socket's client */
+	RULES_GID,
+	RULES_ANY		/* whoever is in none of these */
+};
+
+/* Where a rule is from; one word each for the log. */
+enum rules_by {
+	RULES_BY_LINE,		/* allow, deny */
+	RULES_BY_FILE,		/* rules */
+	RULES_BY_DEFAULT	/* default */
+};
+
+struct rule {
+	enum rules_table table;
+	struct prefix	 who;
+	bool		 deny;
+	enum rules_by	 by;
+	size_t		 variables;	/* in the text of the list; 0: none */
+	const char	*file;		/* where it stands */
+	int		 line;
+};
+
+/* Starts as all zero. */
+struct rule_list {
+	struct rule	*rule;
+	size_t		 n, room;
+	char		*text;
+	size_t		 size, text_room;
+};
+
+/* Add a copy; false when there is no memory. */
+bool	 rules_add(struct rule_list *, const struct rule *);
+/*
+ * Add variables: strings `NAME=VALUE', each with its NUL.  Returns where they
+ * are, or 0 when there is no room.
+ */
+size_t	 rules_add_text(struct rule_list *, const char *, size_t size);
+/* A user or a group. */
+void	 rules_id(struct rule *, enum rules_table, uint32_t id);
+void	 rules_free(struct rule_list *);
+/*
+ * Sort, and leave out what is there twice.  Returns false when two rules for
+ * the same prefix do not say the same: these are in clash then.
+ */
+bool	 rules_settle(struct rule_list *, const struct rule *clash[2]);
+/* `10.0.0.0/8', `::1', `uid=0'; returns buf. */
+char	*rules_text(const struct rule *, char *buf, size_t size);
+
+/* The rules of a service, settled. */
+struct rules_source {
+	const char	*service;
+	bool		 deny;		/* whom no rule is for */
+	struct rule_list list;
+};
+
+/* The compiled form of all of them, to be freed; NULL: out of memory. */
+char	*rules_compile(const struct rules_source *, int n, size_t *size);
+
+struct rules_part {
+	uint64_t	 keys, values;	/* offsets */
+	uint64_t	 n;
+};
+
+/* A service in the compiled form. */
+struct rules_service {
+	char		 name[CONF_NAME_MAX + 1];
+	struct rules_part part[RULES_ANY];
+	uint64_t	 text, text_size;
+	uint64_t	 otherwise;
+};
+
+struct rules {
+	const char	*image;
+	struct rules_service service;	/* a copy that was checked */
+};
+
+struct rules_answer {
+	bool		 deny;
+	enum rules_by	 by;
+	const char	*variables;	/* strings, and an empty one */
+};
+
+/*
+ * Begin to use a compiled form, which is aligned as by malloc(3) and must stay
+ * there.  Returns false when it is none, or has no such service.
+ */
+bool	 rules_open(struct rules *, const void *image, size_t size,
+	    const char *service);
+/* What the longest prefix says; false when there is none in the table. */
+bool	 rules_find(const struct rules *, enum rules_table,
+	    const struct prefix *, struct rules_answer *);
+/* What is said of everybody else. */
+void	 rules_otherwise(const struct rules *, struct rules_answer *);
+
+/* rulefile.c: rules in the syntax of tcprules */
+
+#define RULEFILE_MAX	(16 << 20)	/* bytes */
+
+/*
+ * Add the rules of a file; path must live as long as the list.  Returns NULL,
+ * or what is wrong: error, with `FILE:LINE: ' in front, or static text about
+ * the whole file.
+ */
+const char *rulefile_read(const char *path, struct rule_list *,
+	    char error[CONF_ERROR_MAX]);
+/* The same from text; 0, or -1 with the line in error. */
+int	 rulefile_parse(const char *path, const char *text, size_t size,
+	    struct rule_list *, char error[CONF_ERROR_MAX]);
 
 /* setting.c: the table of settings, and one value of it */
 
