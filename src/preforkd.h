@@ -238,6 +238,11 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+enum conf_otherwise {		/* default */
+	CONF_OTHERWISE_ALLOW,
+	CONF_OTHERWISE_DENY
+};
+
 enum conf_when_full {
 	CONF_FULL_QUEUE,
 	CONF_FULL_DROP_SILENT
@@ -287,6 +292,9 @@ struct conf_service {
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
 	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	char		**allow, **deny;	/* NULL-ended; or NULL */
+	int		 otherwise;	/* enum conf_otherwise */
+	char		 rules[CONF_ROOT_MAX];	/* path; empty: none */
 	int		 per_source;	/* connections at once; 0: any */
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
@@ -311,6 +319,7 @@ struct conf {
 	struct conf_log	 log;
 	int		 dumpable;
 	int		 log_level;	/* enum log_level */
+	int		 rules;		/* compiled, and sealed; or -1 */
 	TAILQ_HEAD(, conf_service) services;
 };
 
@@ -322,6 +331,7 @@ struct conf_source {
 	const char	*service;	/* of the command line, or NULL: ... */
 	char *const	*program;	/* ... what it execs; NULL: it is run */
 	bool		 foreground;	/* -d: another default for the log */
+	int		 rules;		/* where to compile them; 0: anew */
 };
 
 /* Limits of what the scoreboard has room for. */
@@ -329,6 +339,7 @@ struct conf_source {
 #define CONF_LISTENERS_MAX	256	/* sockets; `*:80' is two */
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
+#define CONF_RULES_MAX		1000	/* by lines of a service */
 #define CONF_NAME_MAX		31	/* bytes of a service's name */
 #define CONF_ERROR_MAX		1024
 
@@ -354,6 +365,8 @@ bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 int	 conf_slots(const struct conf *);
 /* Whether so many slots do; false with a line in error. */
 bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
+/* Whether somebody may be refused for who it is. */
+bool	 conf_has_rules(const struct conf_service *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
 
@@ -474,6 +487,31 @@ const char *rulefile_read(const char *path, struct rule_list *,
 int	 rulefile_parse(const char *path, const char *text, size_t size,
 	    struct rule_list *, char error[CONF_ERROR_MAX]);
 
+/* ruleset.c: rules compiled by a child, into a memory file that is sealed */
+
+struct ruleset {
+	struct rules_source source;
+	const char	*file;		/* NULL: none; and where that ... */
+	const char	*named_in;	/* ... is said */
+	int		 named_at;
+};
+
+/* A memory file for them, or -1 with errno. */
+int	 ruleset_create(void);
+/*
+ * Have a child compile them into it.  Waits, for 8 s at most.  Returns 0, or
+ * -1 with a line in error.
+ */
+int	 ruleset_compile(int fd, struct ruleset *, int n,
+	    char error[CONF_ERROR_MAX]);
+/* From now on nobody can change it; 0, or -1 with errno.  May be repeated. */
+int	 ruleset_seal(int fd);
+/*
+ * In a worker: map it, to look up the rules of a service.  Returns 0, or -1
+ * when it cannot be used.
+ */
+int	 ruleset_map(struct rules *, int fd, const char *service);
+
 /* setting.c: the table of settings, and one value of it */
 
 enum setting_type {
@@ -494,6 +532,7 @@ enum setting_type {
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
 	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_WHO,		/* char **, a prefix, uid or gid a word */
 	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -518,7 +557,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	55
+#define SETTINGS	59
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -554,6 +593,13 @@ void	 setting_put(FILE *, const struct setting *, const void *base);
 void	 setting_put_list(FILE *, const struct setting *, const void *base);
 /* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
 bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
+/*
+ * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
+ * or what is wrong and what is allowed (static text).
+ */
+#define SETTING_WHO	64
+const char *setting_who(const char *word, struct rule *,
+	    char text[SETTING_WHO]);
 bool	 setting_is_set(const struct setting *, const void *base);
 /* The same for a struct conf_log and the words after `log'. */
 bool	 setting_set_log(struct conf_log *, const char *const *word,
@@ -860,16 +906,36 @@ void	 says_finish(struct says *, int64_t now);
 
 /*
  * Whether the program or the module of a service is there for whom it is to
- * run as.  Waits for at most 10 s.  Returns 0, or -1 with a line in error.
+ * run as.  Waits for at most 8 s.  Returns 0, or -1 with a line in error.
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
+
+enum verdict {
+	VERDICT_SAID,		/* text: what is wrong; empty: nothing */
+	VERDICT_DIED,		/* text: how */
+	VERDICT_LATE,		/* text: that it was */
+	VERDICT_NONE		/* there is no child: errno */
+};
+
+/*
+ * Have a child work, which says what is wrong, or an empty text, with its NUL
+ * to a descriptor, and is thrown away.  Waits for at most 8 s.
+ */
+enum verdict trial_child(void (*work)(void *, int fd), void *, char *text,
+	    size_t size);
 
 /* admit.c: whether a connection may come in */
 
 struct worker;
 
-/* In a worker, before its first client. */
+/*
+ * In a worker: first the rules, while it has their descriptor, 0 or -1; and
+ * the rest before its first client.
+ */
+int	 admit_open(const struct worker *);
 void	 admit_start(const struct worker *);
+/* Variables by the rule for who was admitted: strings, and an empty one. */
+const char *admit_variables(void);
 /*
  * Whether it may be served.  Returns NULL, or one word why not; it is then
  * for the caller to end it by admit_refuse().
@@ -1394,6 +1460,7 @@ struct worker {
 	const struct listener *listener;
 	int		 log_fd;	/* its service's ... */
 	int		 poke_fd;	/* ... descriptions of the pipes */
+	int		 rules;		/* its generation's, or -1 */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	int		 service;	/* its row in the scoreboard */
@@ -1632,6 +1699,7 @@ struct reload {
 	bool		 upgrade;	/* it is one */
 	pid_t		 pid;		/* of the check child, or 0 */
 	int		 fd;		/* what it says, or -1 */
+	int		 rules;		/* what it compiles, or -1 */
 	int		 wait_status;
 	int64_t		 deadline;
 	bool		 late;		/* killed at it */
@@ -1878,6 +1946,7 @@ struct state_listener {
 
 struct state_generation {
 	int64_t	 number, since, leave_from;
+	int64_t	 rules;		/* descriptor, or 0 */
 	char	*text;		/* its configuration */
 };
 
@@ -1899,6 +1968,7 @@ struct state_child {
 };
 
 struct state_next {
+	int64_t	 rules;		/* descriptor, or 0 */
 	char	*text;		/* the configuration to begin with */
 };
 

@@ -34,6 +34,7 @@ settings() {
 	user 65534:65534 -1 -1:-1 2^64 2^64:1 4294967295:1 1:4294967295 1: :1 1:1, no-such-user
 	group 65534 -1 2^64 4294967295 no-such-group
 	chroot / -1 0 2^64 text relative/path
+	default deny -1 0 2^64 text Allow
 	per-source 3 121 -1 2^64 text 1k 0x10 +5 1.5
 	per-source-rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
 	rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text

@@ -460,8 +460,3 @@ examples() {
 	    sed -n 's/^    //p' > "$D/conf"
 	"$PREFORKD" -n -f "$D/conf"
 }
-
-@test "the documents name no setting of the future" {
-	run -1 grep -nE '^\.(It )?Ic (allow|deny)\>' \
-	    "$TOP"/man/*.[1-9]
-}
