@@ -80,6 +80,9 @@ static const struct {
 	    { { "10.0.0.0", "deny" }, { "10.1.255.255", "allow" },
 	    { "10.1.2.0", "deny" }, { "10.1.2.3", "allow" },
 	    { "10.1.2.4", "deny" }, { "11.0.0.0", "allow" } } },
+	{ "10.0.0.2/31:deny\n10.0.0.3:allow,A=\"\"\n10.0.0.9:deny\n",
+	    { { "10.0.0.1", "allow" }, { "10.0.0.2", "deny" },
+	    { "10.0.0.3", "allow A=" }, { "10.0.0.4", "allow" } } },
 	{ "10.0.0.250-255:deny\n", { { "10.0.0.249", "allow" },
 	    { "10.0.0.250", "deny" }, { "10.0.0.255", "deny" },
 	    { "10.0.1.0", "allow" } } },
@@ -276,17 +279,20 @@ test_clash(void)
 static void
 random_rule(struct rule *rule)
 {
+	long length;
+
 	memset(rule, 0, sizeof(*rule));
 	rule->table = random() % 2 ? RULES_IPV4 : RULES_IPV6;
 	rule->who.ipv6 = rule->table == RULES_IPV6;
-	rule->who.bits[0] = (uint64_t)(random() & 0x0303ff03) << 32;
+	rule->who.bits[0] = (uint64_t)(random() & 0x03000303) << 32;
 	if (rule->who.ipv6) {
 		rule->who.bits[0] |= (uint64_t)(random() & 3);
 		rule->who.bits[1] = (uint64_t)(random() & 0x7000000f) << 33 |
 		    (uint64_t)(random() & 7);
 	}
-	address_cut(&rule->who, (int)(random() %
-	    (rule->who.ipv6 ? 129 : 33)));
+	length = rule->who.ipv6 ? 128 : 32;
+	address_cut(&rule->who, (int)(random() % 2 ? random() % (length + 1) :
+	    length - random() % 4));
 }
 
 /* One by one: the longest that holds the address. */
@@ -321,8 +327,9 @@ test_random(void)
 	for (i = 0; i < RANDOM_RULES; i++) {
 		random_rule(&rule);
 		/* The same for the same prefix. */
-		rule.deny = (rule.who.bits[0] >> 32 ^ rule.who.bits[1] ^
-		    (uint64_t)rule.who.length) % 2;
+		rule.deny = ((rule.who.bits[0] ^ rule.who.bits[1] >> 3) *
+		    UINT64_C(0x9e3779b97f4a7c15) ^
+		    (uint64_t)rule.who.length << 39) >> 40 & 1;
 		CHECK(rules_add(&list, &rule));
 	}
 	image = compiled(&list, &rules);
