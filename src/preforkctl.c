@@ -164,7 +164,7 @@ server_identify(const struct server *server, bool to_signal,
 }
 
 static int
-server_open(struct server *server, const char *path, char *error)
+server_open(struct server *server, const char *path, bool head, char *error)
 {
 	char found[PATH_MAX];
 
@@ -179,9 +179,10 @@ server_open(struct server *server, const char *path, char *error)
 	}
 	if (snapshot_init(&server->now, path) == -1)
 		return error_say(error, "%s: name too long", path);
+	server->read = head ? snapshot_read_head : snapshot_read;
 	if (server->read(&server->now, error) == -1)
 		return -1;
-	if (server->read == snapshot_read_head)
+	if (head)
 		return 0;
 	return snapshot_read_slots(&server->now, error);
 }
@@ -205,9 +206,7 @@ run(struct server *server, const struct command *command, const char *path)
 	char error[CONF_ERROR_MAX];
 	int code;
 
-	server->read = command->any_layout ? snapshot_read_head :
-	    snapshot_read;
-	if (server_open(server, path, error) == 0)
+	if (server_open(server, path, command->any_layout, error) == 0)
 		code = command->run(server);
 	else {
 		code = CTL_UNKNOWN;

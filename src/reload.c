@@ -255,6 +255,7 @@ make_service(struct master *m, struct generation *g,
 	struct service *s;
 	int index;
 
+	errno = 0;		/* no room in the scoreboard sets none */
 	if ((index = status_service_row(m, conf->name)) == -1 ||
 	    (s = calloc(1, sizeof(*s))) == NULL)
 		return NULL;
@@ -442,9 +443,9 @@ make_pools(struct master *m, struct generation *g, char error[CONF_ERROR_MAX])
 
 	TAILQ_FOREACH(conf, &g->conf->services, entry) {
 		if ((s = make_service(m, g, conf)) == NULL) {
-			snprintf(error, CONF_ERROR_MAX, "service %s: no room "
-			    "for it beside those that still leave",
-			    conf->name);
+			snprintf(error, CONF_ERROR_MAX, "service %s: %s",
+			    conf->name, errno != 0 ? strerror(errno) :
+			    "no room for it beside those that still leave");
 			return -1;
 		}
 		TAILQ_FOREACH(line, &conf->listens, entry)

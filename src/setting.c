@@ -1021,8 +1021,7 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		parse_put(out, field);
 		break;
 	case TYPE_MODE:
-		fprintf(out, "%03o",
-		    (unsigned int)*(const mode_t *)field);
+		fprintf(out, "%03o", (unsigned int)*(const mode_t *)field);
 		break;
 	case TYPE_LIMIT:
 		put_limit(out, *(const int64_t *)field);

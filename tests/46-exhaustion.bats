@@ -354,10 +354,13 @@ refused_starts() { cat "$D"/*/outcome | grep -c 'exit 1$'; }
 		os.execv("$PREFORKD", sys.argv)
 	END
 	chmod +x "$D/wrapped"
+	start_greet
+	n=$BASE_FDS
+	stop
 	PROGRAM=$D/wrapped
 	start_greet
 	greeted
-	[ "$(master_fds)" -le 14 ]
+	[ "$(master_fds)" -eq "$n" ]
 	for p in $(workers) $(logger_pid); do
 		wait_for has_few "$p"
 	done
