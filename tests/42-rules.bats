@@ -105,6 +105,36 @@ env_for() { from "$1" < /dev/null; }
 	[ -z "$(env_for 127.0.0.4)" ]
 }
 
+@test "what tcprules reads means the same here" {
+	cat > "$D/rules" <<-'END'
+	# as it stands in many a tcp.smtp
+	127.0.0.1:allow,RELAYCLIENT="",WHO=/first/
+	127.0.0.5-7:allow,WHO="range"
+	127.1.:deny
+	127.1.2.:allow,WHO="net"
+	127.1.2.9:deny,WHO="nobody"
+	127.2-3.:allow,WHO="nets"
+	127.:allow
+	:deny
+	END
+	tcprules "$D/cdb" "$D/tmp" < "$D/rules"
+	printf '%s\n' 'service a' 'listen 127.0.0.1:0' 'exec env' \
+	    "rules $D/rules" | conf
+	start_conf
+	for a in 127.0.0.{1,2,4,5,7,8} 127.1.0.1 127.1.2.{8,9} 127.{2,3,4}.0.1; do
+		env_for "$a" | grep -E '^(RELAYCLIENT|WHO|PROTO)=' | sort
+		echo "$a"
+	done > "$D/here"
+	for a in 127.0.0.{1,2,4,5,7,8} 127.1.0.1 127.1.2.{8,9} 127.{2,3,4}.0.1; do
+		TCPREMOTEIP=$a tcprulescheck "$D/cdb" > "$D/said"
+		grep -q '^deny' "$D/said" || sed -n 's/^allow .*/PROTO=TCP/p
+		    s/^set environment variable //p' "$D/said" | sort
+		echo "$a"
+	done > "$D/there"
+	diff "$D/there" "$D/here"
+	[ "$(grep -c PROTO "$D/here")" -eq 10 ]
+}
+
 @test "Unix sockets: by user, or else by group" {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root'
 	open_directory
