@@ -459,13 +459,14 @@ take_process(struct master *m, const struct state *s)
 	const struct state_master *r = s->list[STATE_MASTER].item;
 	const struct conf *conf = TAILQ_FIRST(&m->generations)->conf;
 
-	/* It would be the number of the descriptor. */
+	/* With older kernels it would be the number of the descriptor. */
 	prctl(PR_SET_NAME, basename(r->binary));
 	if (r->shielded)
 		privs_keep_shield((int)r->oom_score);
 	privs_shield(conf->dumpable);
 	log_set_level((enum log_level)conf->log_level);
-	handler_pending[SIGCHLD] = 1;	/* who has died meanwhile? */
+	/* sig_default() has dropped one that waited: who has died? */
+	handler_pending[SIGCHLD] = 1;
 	m->state = MASTER_RUNNING;
 	if (m->logger != 0 && kill(m->logger, SIGUSR2) == 0)
 		m->logger_leaves = true;

@@ -134,6 +134,10 @@ impostor() {
 	refused 'the check died of SIGSEGV'
 	impostor flood
 	refused 'the check died of SIGPIPE'
+	impostor arguments "$D/arguments"
+	refused 'bin/preforkd: exit 0: no preforkd that can take over'
+	# A release that knows nothing of upgrades only checks.
+	[ "$(head -n 2 "$D/arguments" | tr '\n' ' ')" = '-n -d ' ]
 	cp /bin/true "$D/true"
 	installed "$D/true"
 	refused 'bin/preforkd: exit 0: no preforkd that can take over'
@@ -215,6 +219,7 @@ greet_conf() {
 	STRACE=$!
 	wait_for traced
 	refused 'bin/preforkd: Argument list too long'
+	all_close_on_exec
 	kill "$STRACE"
 	wait "$STRACE" || true
 	works_again
@@ -334,7 +339,47 @@ audit() {
 		ctl upgrade
 		wait_for has_workers 8
 		audit | diff "$D/before" -
+		all_close_on_exec
 	done
+}
+
+# Every descriptor of the master but 0, 1 and 2 (O_CLOEXEC, as /proc shows it).
+all_close_on_exec() {
+	local fd flags
+	for fd in "/proc/$M/fdinfo/"*; do
+		[ "${fd##*/}" -gt 2 ] || continue
+		flags=$(awk '$1 == "flags:" { print $2 }' "$fd")
+		(((flags & 02000000) != 0)) || {
+			echo "descriptor ${fd##*/}: $flags" >&2
+			return 1
+		}
+	done
+}
+
+@test "the logger is replaced in order, and lines before and after are there" {
+	start_installed "$PREFORKD" -l 127.0.0.1:0 greet
+	old=$(logger_pid)
+	upgraded_to "$OTHER" 0.other
+	wait_for gone "$old"
+	wait_for logged 'notice: upgraded from='
+	new=$(logger_pid)
+	[ -n "$new" ] && [ "$new" != "$old" ]
+	logged 'notice: serving '
+	not logged 'the logger died'
+	kill -KILL "$new"
+	wait_for logged 'the logger died and was replaced'
+}
+
+@test "a worker that leaves already keeps its deadline over an upgrade" {
+	start_installed "$PREFORKD" -l 127.0.0.1:0 -o 'drain-timeout 2s' greet
+	hold 1
+	t=$EPOCHREALTIME
+	ctl reload
+	upgraded_to "$OTHER" 0.other
+	wait_for logged 'killing a worker .*why="drain-timeout passed"'
+	took "$t" 2000 5000
+	release_cut
+	grep 'closed=0 ' "$D/held"
 }
 
 resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }

@@ -72,6 +72,21 @@ greets() { [[ $(ask l "${1##*:}") == Welcome* ]]; }
 	[ "$(count_logged 'stopped clients-cut=0')" -eq 8 ]
 }
 
+@test "G09 an upgrade goes on with the sockets that were handed over, and they stay their owner's" {
+	hold_sockets 127.0.0.1:0 "unix:$D/sock"
+	start -l "${HELD[0]}" -l "unix:$D/sock" -o 'log-connections no' greet
+	storm_begin -g -t 60 -c 8 -T 15000
+	"$PREFORKCTL" -s "$STATUS" upgrade | grep '^upgraded from '
+	"$PREFORKCTL" -s "$STATUS" upgrade | grep '^upgraded from '
+	stop
+	start -l "${HELD[0]}" -l "unix:$D/sock" -o 'log-connections no' greet
+	storm_end
+	stormed_well
+	[ "$(stormed refused)" -eq 0 ]
+	[ -S "$D/sock" ]
+	[[ $(echo x | timeout 5 nc -NU "$D/sock") == Welcome* ]]
+}
+
 has_served() { [ "$(status | awk '$1 == "greet" { print $2 }')" -ge "$1" ]; }
 
 @test "G16 what waits in the queue at a stop is for the next server" {

@@ -448,7 +448,7 @@ examples() {
 @test "README's examples work" {
 	sed -n '/^Use it/,/^This version/p' "$TOP/README" |
 	    sed -n 's|^    src/||p' > "$D/example"
-	[ "$(wc -l < "$D/example")" -eq 4 ]
+	[ "$(wc -l < "$D/example")" -eq 3 ]
 	while read -r line; do
 		rm -f "$D/ready"
 		runnable <<<"$line" > "$D/script"
@@ -456,14 +456,14 @@ examples() {
 		    2> "$D/err" 3>&-
 		! grep 'preforkd: ' "$D/err"
 	done < "$D/example"
-	sed -n '/reads:$/,/^There are/p' "$TOP/README" |
+	sed -n '/reads:$/,/^This version/p' "$TOP/README" |
 	    sed -n 's/^    //p' > "$D/conf"
 	"$PREFORKD" -n -f "$D/conf"
-	sed -n '/^There are four/,/^preforkd.conf/p' "$TOP/README" |
-	    sed -nE '/^            ([a-z])/ { s//\1/; s/   .*//; p; }' > "$D/kinds"
-	[ "$(grep -cE '^(run|exec|resident|module) ' "$D/kinds")" -eq 4 ]
-	sed -E "s|^(module) .*|\\1 $TOOLS/module-greet.so|; s|/usr/bin/php-cgi|/bin/cat|" \
-	    "$D/kinds" | while read -r line; do
+	sed -n '/^This version/,/^preforkd.conf/p' "$TOP/README" |
+	    sed -nE '/^    ([a-z])/ { s//\1/; s/   .*//; p; }' > "$D/kinds"
+	[ "$(cut -d ' ' -f 1 "$D/kinds" | tr '\n' ' ')" = 'run exec resident module ' ]
+	sed -E "s|^(module) .*|\\1 $TOOLS/module-greet.so|
+		s|^(resident) [a-z]+|\\1 cat|" "$D/kinds" | while read -r line; do
 		printf 'service a\nlisten 127.0.0.1:0\n%s\n' "$line" > "$D/conf"
 		"$PREFORKD" -n -f "$D/conf" || return 1
 	done

@@ -28,7 +28,8 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 	wait_for same_fds	# a generation that drains has two of its own
 	after=$(resident)
 	echo "resident before $before kB, after $after kB"
-	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before * 101 / 100)) ]
+	# Private pages, of which there are so few that one is more than 1 %.
+	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + 20)) ]
 	grep 'closed=50 early=0 reset=0' "$D/held"
 	[ "$(count_logged 'notice: upgraded from=')" -eq 51 ]
 	numbers_without_gap

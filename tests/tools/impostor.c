@@ -9,6 +9,7 @@
  *	flood		writes without an end
  *	keep FILE	copies what it is to read (descriptor 7) there
  *	pretend		says that all is well, with settings that are none
+ *	arguments FILE	writes its own there, one a line
  */
 
 #include <err.h>
@@ -37,7 +38,19 @@ keep(const char *path)
 }
 
 static void
-act(const char *word, const char *rest)
+list(const char *path, char *argv[])
+{
+	FILE *out;
+
+	if ((out = fopen(path, "w")) == NULL)
+		err(1, "%s", path);
+	for (argv++; *argv != NULL; argv++)
+		fprintf(out, "%s\n", *argv);
+	fclose(out);
+}
+
+static void
+act(const char *word, const char *rest, char *argv[])
 {
 	const int n = atoi(rest);
 
@@ -53,6 +66,8 @@ act(const char *word, const char *rest)
 		puts("all work and no play");
 	if (strcmp(word, "keep") == 0)
 		keep(rest);
+	if (strcmp(word, "arguments") == 0)
+		list(rest, argv);
 	if (strcmp(word, "pretend") == 0)
 		printf("# preforkd that reads the state: 9\n%s\n"
 		    "# end of what it would serve\n", rest);
@@ -61,18 +76,18 @@ act(const char *word, const char *rest)
 }
 
 int
-main(void)
+main(int argc, char *argv[])
 {
 	const char *path = getenv("IMPOSTOR");
 	char line[256], *rest;
 	FILE *in;
 
-	if (path == NULL || (in = fopen(path, "r")) == NULL ||
+	if (argc < 1 || path == NULL || (in = fopen(path, "r")) == NULL ||
 	    fgets(line, sizeof(line), in) == NULL)
 		errx(1, "nothing to do");
 	line[strcspn(line, "\n")] = '\0';
 	rest = line + strcspn(line, " ");
 	if (*rest != '\0')
 		*rest++ = '\0';
-	act(line, rest);
+	act(line, rest, argv);
 }
