@@ -40,8 +40,7 @@ clone_objects() {
 	files "$D/files" 1000
 	cat > "$D/rsyncd.conf" <<-END
 	use chroot = no
-	uid = $(id -u)
-	gid = $(id -g)
+	$([ "$(id -u)" -ne 0 ] || printf '%s\n' 'uid = 0' 'gid = 0')
 	[files]
 	path = $D/files
 	[there]
