@@ -165,8 +165,17 @@ static int
 assign_words(struct loader *ld, const struct setting *row,
     const char *const *word, int nwords)
 {
-	return setting_set_words(row, ld->section->service, word, nwords) ?
-	    0 : not_allowed(ld, row, word[0]);
+	char buf[SHOWN];
+	const char *why;
+	int i;
+
+	if (setting_set_words(row, ld->section->service, word, nwords))
+		return 0;
+	for (i = 1; row->type == TYPE_FROM && i < nwords; i++)
+		if ((why = setting_not_from(word[i])) != NULL)
+			return wrong(ld, &ld->at, "%s %s: %s", row->name,
+			    shown(buf, word[i]), why);
+	return not_allowed(ld, row, word[0]);
 }
 
 static bool
@@ -665,7 +674,8 @@ is_for(const struct setting *row, enum conf_kind kind)
 	    "max-connections-per-worker", "first-byte-timeout",
 	    "idle-timeout", "connection-timeout", "log-connections",
 	    "per-source", "per-source-prefix", "per-source-rate",
-	    "per-source-for", "rate", "min-rate", "when-full", "refuse" };
+	    "per-source-for", "proxy-protocol", "rate", "min-rate",
+	    "when-full", "refuse" };
 	static const char *const only[] = { "ready-time", "max-age",
 	    "max-memory", "max-memory-hard", "stop-signal" };
 	size_t i;
@@ -921,6 +931,7 @@ free_service(struct conf_service *service)
 		setting_free_words(service->command[i]);
 	setting_free_words(service->env);
 	setting_free_words(service->per_source_for);
+	setting_free_words(service->proxy_protocol);
 	free_listens(service);
 	free(service->name);
 	free(service);

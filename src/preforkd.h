@@ -284,6 +284,7 @@ struct conf_service {
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
 	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	char		**proxy_protocol;	/* prefixes, `unix'; or NULL */
 	struct conf_rate rate;
 	struct conf_rate min_rate;	/* bytes; burst means nothing */
 	int		 when_full;	/* enum conf_when_full */
@@ -369,6 +370,7 @@ enum setting_type {
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
 	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -393,7 +395,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	55
+#define SETTINGS	56
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -427,6 +429,8 @@ void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 void	 setting_put_list(FILE *, const struct setting *, const void *base);
+/* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
+const char *setting_not_from(const char *word);
 /* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
 bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
 bool	 setting_is_set(const struct setting *, const void *base);
@@ -762,6 +766,35 @@ void	 admit_left(void);
  * service; 0: none.
  */
 int	 admit_pause(void);
+
+/* proxyproto.c: the header of a proxy, which tells whose connection it is */
+
+#define PROXY_TIME	3000	/* ms for it to arrive */
+#define PROXY_HEAD	107	/* most bytes of it that say something */
+
+enum proxy_answer {
+	PROXY_MORE,		/* right so far */
+	PROXY_DONE,
+	PROXY_WRONG
+};
+
+struct proxy_header {
+	size_t		 size;		/* of all of it; may be more than n */
+	bool		 told;		/* else it is the connection's own */
+	struct address	 peer, local;
+};
+
+/* What the first n bytes of a connection are; n may be more than the header. */
+enum proxy_answer proxy_parse(const char *, size_t n, struct proxy_header *);
+/* In a worker, before its first client; dies when memory is short. */
+void	 proxy_start(const struct conf_service *);
+/* Whether this peer is one that may send a header. */
+bool	 proxy_trusts(const struct address *);
+/*
+ * Take the header from the connection, and nothing that follows, and its
+ * addresses for those of the connection.  Returns NULL, or words why not.
+ */
+const char *proxy_read(struct conn *);
 
 /* module.c: a service, built in or of a shared object, in its process */
 
@@ -1349,6 +1382,11 @@ struct conn {
  */
 void	 conn_open(struct conn *, int fd, const struct address *peer,
 	    const struct conf_service *);
+/*
+ * Wait until there is something to read, until this time and within the
+ * timeouts.  Returns 0, or -1 with c->end saying why not.
+ */
+int	 conn_wait(struct conn *, int64_t until);
 /* When it will have been slower than its min-rate, which is not 0. */
 int64_t	 conn_slow_at(const struct conn *);
 

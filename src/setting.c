@@ -28,8 +28,8 @@
 
 static const char *const type_names[] = { "number", "number", "duration",
     "word", "path", "user", "group", "path", "mode", "limit", "log", "word",
-    "words", "variable", "lengths", "rate", "prefix", "words", "address",
-    "name", "pattern" };
+    "words", "variable", "lengths", "rate", "prefix", "prefixes", "words",
+    "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level, conf_crash_loop and conf_connections. */
@@ -169,6 +169,9 @@ const struct setting settings[SETTINGS] = {
 	{ "per-source-for", TYPE_PREFIX_LIMIT, SERVICE(per_source_for), true,
 	    0, 0, NULL, NULL,
 	    "another per-source for these addresses; may be repeated" },
+	{ "proxy-protocol", TYPE_FROM, SERVICE(proxy_protocol), true, 0, 0,
+	    NULL, NULL,
+	    "proxies that say whose connection it is; may be repeated" },
 	{ "rate", TYPE_RATE, SERVICE(rate), true, 0, 1, NULL, "0",
 	    "connections that are accepted in a time; 0: any" },
 	{ "min-rate", TYPE_RATE, SERVICE(min_rate), true, 0, 0, NULL, "0",
@@ -289,6 +292,8 @@ static const char *const ranges[] = {
 	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
 	    "to 120",
+	[TYPE_FROM] = "from PREFIX ..., each ADDRESS/LENGTH, an address or "
+	    "unix",
 	[TYPE_REFUSE] = "close, reset or message TEXT, a text of at most 199 "
 	    "bytes",
 	[TYPE_LOG] = "stderr, syslog [FACILITY] or file PATH: a facility of "
@@ -364,6 +369,7 @@ put_range(FILE *out, const struct setting *row)
 		break;
 	case TYPE_LENGTHS:
 	case TYPE_PREFIX_LIMIT:
+	case TYPE_FROM:
 	case TYPE_REFUSE:
 	case TYPE_LOG:
 	case TYPE_LISTEN:
@@ -633,11 +639,36 @@ add_prefix_limit(char ***list, const char *const *word, int nwords)
 	    setting_prefix_limit(text, &p, &limit) && add_word(list, text);
 }
 
+const char *
+setting_not_from(const char *word)
+{
+	struct prefix p;
+	const char *why;
+
+	return strcmp(word, "unix") == 0 ||
+	    address_parse_prefix(word, &p, &why) ? NULL : why;
+}
+
+/* `from PREFIX ...': each prefix is a word of the list. */
+static bool
+add_prefixes(char ***list, const char *const *word, int nwords)
+{
+	int i;
+
+	if (nwords < 2 || strcmp(word[0], "from") != 0)
+		return false;
+	for (i = 1; i < nwords; i++)
+		if (setting_not_from(word[i]) != NULL ||
+		    !add_word(list, word[i]))
+			return false;
+	return true;
+}
+
 bool
 setting_is_list(const struct setting *row)
 {
 	return row->type == TYPE_LISTEN || row->type == TYPE_ENV ||
-	    row->type == TYPE_PREFIX_LIMIT;
+	    row->type == TYPE_PREFIX_LIMIT || row->type == TYPE_FROM;
 }
 
 int
@@ -645,6 +676,7 @@ setting_most_words(const struct setting *row)
 {
 	static const short most[] = {
 		[TYPE_COMMAND] = PARSE_WORDS - 1,
+		[TYPE_FROM] = PARSE_WORDS - 1,
 		[TYPE_LISTEN] = 3,
 		[TYPE_RATE] = 3,
 		[TYPE_LOG] = 2,
@@ -736,6 +768,8 @@ setting_set_words(const struct setting *row, void *base,
 		    add_word(field, word[0]);
 	if (row->type == TYPE_PREFIX_LIMIT)
 		return add_prefix_limit(field, word, nwords);
+	if (row->type == TYPE_FROM)
+		return add_prefixes(field, word, nwords);
 	if (!good_command(row, word[0]))
 		return false;
 	for (i = 0; i < nwords; i++)
@@ -789,6 +823,7 @@ setting_set(const struct setting *row, void *base, const char *text)
 	case TYPE_REFUSE:
 		return set_phrase(row, field, text);
 	case TYPE_PREFIX_LIMIT:
+	case TYPE_FROM:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
@@ -939,6 +974,12 @@ put_log(FILE *out, const struct conf_log *log)
 }
 
 static void
+put_run(FILE *out, const struct preforkd_service *const *run)
+{
+	fputs((*run)->name, out);
+}
+
+static void
 put_words(FILE *out, char *const *word)
 {
 	for (; *word != NULL; word++) {
@@ -989,7 +1030,6 @@ void
 setting_put(FILE *out, const struct setting *row, const void *base)
 {
 	const void *field = (const char *)base + row->offset;
-	const struct preforkd_service *run;
 	char buf[24];
 
 	if (!setting_is_set(row, base))
@@ -1030,8 +1070,7 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		put_log(out, field);
 		break;
 	case TYPE_RUN:
-		run = *(const struct preforkd_service *const *)field;
-		fputs(run->name, out);
+		put_run(out, field);
 		break;
 	case TYPE_COMMAND:
 		put_words(out, *(char **const *)field);
@@ -1043,6 +1082,7 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		break;
 	case TYPE_ENV:
 	case TYPE_PREFIX_LIMIT:
+	case TYPE_FROM:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
@@ -1058,7 +1098,8 @@ setting_put_list(FILE *out, const struct setting *row, const void *base)
 	line = *(char **const *)(const void *)((const char *)base +
 	    row->offset);
 	for (; line != NULL && *line != NULL; line++) {
-		fprintf(out, "\t%s ", row->name);
+		fprintf(out, "\t%s %s", row->name,
+		    row->type == TYPE_FROM ? "from " : "");
 		if (row->type == TYPE_ENV)
 			parse_put(out, *line);
 		else
