@@ -231,6 +231,13 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+/* Of tcp(7): all of it, or idle is 0. */
+struct conf_keepalive {
+	int64_t		 idle;		/* ms */
+	int64_t		 interval;	/* ms */
+	int64_t		 count;
+};
+
 enum conf_when_full {
 	CONF_FULL_QUEUE,
 	CONF_FULL_DROP_SILENT
@@ -259,6 +266,10 @@ struct conf_service {
 	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
 	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
+	int		 tcp_nodelay;
+	struct conf_keepalive tcp_keepalive;
+	int64_t		 tcp_defer_accept;
+	int64_t		 tcp_user_timeout;
 	int		 workers_min;
 	int		 workers_spare;	/* idle, per listening socket */
 	int		 workers_max;
@@ -369,6 +380,7 @@ enum setting_type {
 	TYPE_ENV,		/* char **, a NAME=VALUE a line */
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
+	TYPE_KEEPALIVE,		/* struct conf_keepalive */
 	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
 	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
@@ -395,7 +407,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	56
+#define SETTINGS	60
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -491,6 +503,7 @@ struct listener {
 	bool		 resident;	/* programs accept on it */
 	bool		 broken;	/* by one of them, for good */
 	int64_t		 revive_at;	/* not earlier */
+	int		 backlog;	/* that was asked for */
 	int		 limit;		/* length of the queue, last asked */
 	int		 waiting;	/* in the queue, last asked */
 	int		 number;	/* in what an upgrade hands over */
@@ -519,8 +532,12 @@ struct listener *listen_open(const struct conf_service *,
 int	 listen_welcome(struct listener *);
 /* Ask for waiting and limit; 0 when the system cannot tell. */
 void	 listen_measure(struct listener *);
-/* The length of its queue, unless that is another's; 0, or -1 and errno. */
-int	 listen_lengthen(struct listener *, int backlog);
+/*
+ * What the service sets of its socket, unless that is another's: the length of
+ * the queue, and the options of TCP.  Returns 0, or -1 with a line in error.
+ */
+int	 listen_settle(struct listener *, const struct conf_service *,
+	    char error[CONF_ERROR_MAX]);
 /*
  * Farewell, step 1: no new client; what is queued stays.  An inherited socket
  * stays as it is, for its owner: it is quiet at once, and nothing is pending.

@@ -24,12 +24,13 @@
 
 #define OWNER_MAX	80			/* USER:GROUP */
 #define RATE_MAX	1000000
+#define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
 #define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
 
 static const char *const type_names[] = { "number", "number", "duration",
     "word", "path", "user", "group", "path", "mode", "limit", "log", "word",
-    "words", "variable", "lengths", "rate", "prefix", "prefixes", "words",
-    "address", "name", "pattern" };
+    "words", "variable", "lengths", "rate", "keepalive", "prefix", "prefixes",
+    "words", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level, conf_crash_loop and conf_connections. */
@@ -112,6 +113,18 @@ const struct setting settings[SETTINGS] = {
 	    stderrs, "log", "where the standard error of exec goes" },
 	{ "backlog", TYPE_NUMBER, SERVICE(backlog), true, 1, 65535, NULL,
 	    "4096", "clients that may wait in the queue of a socket" },
+	{ "tcp-nodelay", TYPE_CHOICE, SERVICE(tcp_nodelay), true, 0, 0,
+	    yes_no, "no", "whether small pieces are sent at once" },
+	{ "tcp-keepalive", TYPE_KEEPALIVE, SERVICE(tcp_keepalive), true, 0, 0,
+	    NULL, "0", "find clients that are no more, however silent; "
+	    "0: do not" },
+	{ "tcp-defer-accept", TYPE_DURATION, SERVICE(tcp_defer_accept), true,
+	    0, INT64_C(3600000), NULL, "0",
+	    "a client comes when it has sent something, or after this time" },
+	{ "tcp-user-timeout", TYPE_DURATION, SERVICE(tcp_user_timeout), true,
+	    0, INT64_C(86400000), NULL, "0",
+	    "what is sent must be acknowledged within this time; 0: as the "
+	    "system has it" },
 	{ "workers-min", TYPE_NUMBER, SERVICE(workers_min), true, 1,
 	    CONF_SLOTS_MAX, NULL, "1", "never fewer workers than this" },
 	{ "workers-spare", TYPE_NUMBER, SERVICE(workers_spare), true, 1,
@@ -289,6 +302,8 @@ static const char *const ranges[] = {
 	    "looked for in " PROGRAM_PATH ", and its arguments",
 	[TYPE_ENV] = "NAME=VALUE",
 	[TYPE_LENGTHS] = "two numbers, 0 to 32 for IPv4 and 0 to 128 for IPv6",
+	[TYPE_KEEPALIVE] = "IDLE INTERVAL COUNT, durations of 1s to 32767s "
+	    "and a number from 1 to 127, or 0",
 	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
 	    "to 120",
@@ -368,6 +383,7 @@ put_range(FILE *out, const struct setting *row)
 		    "from 1 to 1000000, or 0" : ranges[row->type], out);
 		break;
 	case TYPE_LENGTHS:
+	case TYPE_KEEPALIVE:
 	case TYPE_PREFIX_LIMIT:
 	case TYPE_FROM:
 	case TYPE_REFUSE:
@@ -679,6 +695,7 @@ setting_most_words(const struct setting *row)
 		[TYPE_FROM] = PARSE_WORDS - 1,
 		[TYPE_LISTEN] = 3,
 		[TYPE_RATE] = 3,
+		[TYPE_KEEPALIVE] = 3,
 		[TYPE_LOG] = 2,
 		[TYPE_LENGTHS] = 2,
 		[TYPE_PREFIX_LIMIT] = 2,
@@ -726,6 +743,21 @@ set_rate(const struct setting *row, struct conf_rate *rate, char *text)
 	    parse_number(rest, 1, RATE_MAX, &rate->burst);
 }
 
+/* `60s 10s 6' */
+static bool
+set_keepalive(struct conf_keepalive *alive, char *text)
+{
+	char *rest = text, *idle = strsep(&rest, " ");
+	char *interval = strsep(&rest, " ");
+
+	*alive = (struct conf_keepalive){ 0, 0, 0 };
+	if (interval == NULL)
+		return strcmp(idle, "0") == 0;
+	return rest != NULL && parse_duration(idle, 1000, KEEPALIVE_MAX,
+	    &alive->idle) && parse_duration(interval, 1000, KEEPALIVE_MAX,
+	    &alive->interval) && parse_number(rest, 1, 127, &alive->count);
+}
+
 static bool
 set_refuse(struct conf_refuse *refuse, const char *text)
 {
@@ -753,6 +785,8 @@ set_phrase(const struct setting *row, void *field, const char *text)
 		return set_lengths(field, copy);
 	if (row->type == TYPE_RATE)
 		return set_rate(row, field, copy);
+	if (row->type == TYPE_KEEPALIVE)
+		return set_keepalive(field, copy);
 	return set_refuse(field, copy);
 }
 
@@ -820,6 +854,7 @@ setting_set(const struct setting *row, void *base, const char *text)
 		return setting_set_words(row, base, &text, 1);
 	case TYPE_LENGTHS:
 	case TYPE_RATE:
+	case TYPE_KEEPALIVE:
 	case TYPE_REFUSE:
 		return set_phrase(row, field, text);
 	case TYPE_PREFIX_LIMIT:
@@ -1004,6 +1039,20 @@ put_rate(FILE *out, const struct setting *row, const struct conf_rate *rate)
 }
 
 static void
+put_keepalive(FILE *out, const struct conf_keepalive *alive)
+{
+	char idle[24], interval[24];
+
+	parse_duration_text(alive->idle, idle, sizeof(idle));
+	parse_duration_text(alive->interval, interval, sizeof(interval));
+	if (alive->idle == 0)
+		fputc('0', out);
+	else
+		fprintf(out, "%s %s %lld", idle, interval,
+		    (long long)alive->count);
+}
+
+static void
 put_refuse(FILE *out, const struct conf_refuse *refuse)
 {
 	static const char *const how[] = { "close", "reset", "message " };
@@ -1022,6 +1071,8 @@ put_phrase(FILE *out, const struct setting *row, const void *field)
 		put_rate(out, row, field);
 	else if (row->type == TYPE_REFUSE)
 		put_refuse(out, field);
+	else if (row->type == TYPE_KEEPALIVE)
+		put_keepalive(out, field);
 	else
 		fprintf(out, "%d %d", lengths->ipv4, lengths->ipv6);
 }
@@ -1054,15 +1105,13 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 	case TYPE_USER:
 		put_user(out, field);
 		break;
-	case TYPE_GROUP:
-		fprintf(out, "%lld", (long long)*(const int64_t *)field);
-		break;
 	case TYPE_ROOT:
 		parse_put(out, field);
 		break;
 	case TYPE_MODE:
 		fprintf(out, "%03o", (unsigned int)*(const mode_t *)field);
 		break;
+	case TYPE_GROUP:
 	case TYPE_LIMIT:
 		put_limit(out, *(const int64_t *)field);
 		break;
@@ -1077,6 +1126,7 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		break;
 	case TYPE_LENGTHS:
 	case TYPE_RATE:
+	case TYPE_KEEPALIVE:
 	case TYPE_REFUSE:
 		put_phrase(out, row, field);
 		break;
