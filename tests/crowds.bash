@@ -105,13 +105,15 @@ workers_killed() {
 	done
 	flood_end
 	storm_end || true
-	# what is left are those that stay, less those that were killed
-	SECONDS=0
-	wait_for cells
-	[ "$SECONDS" -le 2 ]
-	cat "$D/cells"
 	echo "killed $n"
+	cat "$D/storm"
 	release_cut
+	hold 15
+	begin=$EPOCHREALTIME
+	wait_for cells
+	took "$begin" 0 1500
+	grep ' cells=15 clients=15 ' "$D/cells"
+	release
 	wait_for no_cells
 }
 

@@ -33,8 +33,8 @@ struct target {
 	socklen_t		len;
 	char			host[108];	/* as the greeting shows it */
 	unsigned int		port;
-	unsigned int		sources;	/* how many addresses to come from */
-	unsigned int		first_source;	/* which is the first: 0, 1, ... */
+	unsigned int		sources;	/* addresses it has, ... */
+	unsigned int		first_source;	/* ... and which is first */
 	unsigned int		next_source;
 };
 

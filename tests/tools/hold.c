@@ -226,8 +226,8 @@ __attribute__((__noreturn__))
 static void
 usage(void)
 {
-	fprintf(stderr, "usage: hold [-a sources[+first]] [-k seconds] [-l lines]\n"
-	    "	[-T ms] clients target\n");
+	fprintf(stderr, "usage: hold [-a sources[+first]] [-k seconds]\n"
+	    "	[-l lines] [-T ms] clients target\n");
 	exit(EXIT_TROUBLE);
 }
 
