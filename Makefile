@@ -39,7 +39,7 @@ check: ## install what is missing, build, run all tests (or TESTS, on JOBS)
 	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' $(srcdir)/tests/run $(TESTS)
 
 soak: ## the same with the long runs of tests/soak, about an hour
-	@$(aux)/deps check
+	@$(aux)/deps soak
 	$(again) all test-programs
 	@JOBS='$(JOBS)' SANITIZE='$(SANITIZE)' SOAK=soak TIMEOUT=3600 \
 	    $(srcdir)/tests/run $(TESTS)

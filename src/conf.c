@@ -158,8 +158,17 @@ static int
 assign_words(struct loader *ld, const struct setting *row,
     const char *const *word, int nwords)
 {
-	return setting_set_words(row, ld->section->service, word, nwords) ?
-	    0 : not_allowed(ld, row, word[0]);
+	char buf[SHOWN];
+	const char *why;
+	int i;
+
+	if (setting_set_words(row, ld->section->service, word, nwords))
+		return 0;
+	for (i = 1; row->type == TYPE_FROM && i < nwords; i++)
+		if ((why = setting_not_from(word[i])) != NULL)
+			return wrong(ld, &ld->at, "%s %s: %s", row->name,
+			    shown(buf, word[i]), why);
+	return not_allowed(ld, row, word[0]);
 }
 
 /* Each word of `allow' or `deny' is a rule. */
@@ -685,8 +694,8 @@ is_for(const struct setting *row, enum conf_kind kind)
 	    "max-connections-per-worker", "first-byte-timeout",
 	    "idle-timeout", "connection-timeout", "log-connections",
 	    "per-source", "per-source-prefix", "per-source-rate",
-	    "per-source-for", "rate", "min-rate", "when-full", "refuse",
-	    "allow", "deny", "default", "rules" };
+	    "per-source-for", "proxy-protocol", "rate", "min-rate",
+	    "when-full", "refuse", "allow", "deny", "default", "rules" };
 	static const char *const only[] = { "ready-time", "max-age",
 	    "max-memory", "max-memory-hard", "stop-signal" };
 	size_t i;
@@ -1016,6 +1025,7 @@ free_service(struct conf_service *service)
 	setting_free_words(service->allow);
 	setting_free_words(service->deny);
 	setting_free_words(service->per_source_for);
+	setting_free_words(service->proxy_protocol);
 	free_listens(service);
 	free(service->name);
 	free(service);

@@ -194,6 +194,17 @@ wait_again(struct conn *c, const struct wait *w)
 	}
 }
 
+int
+conn_wait(struct conn *c, int64_t until)
+{
+	struct wait w;
+
+	if (wait_begin(c, &w, POLLIN) == -1)
+		return -1;
+	wait_until(&w, until, CONN_FIRST_BYTE_TIMEOUT);
+	return wait_ready(c, &w);
+}
+
 static void
 count_in(struct conn *c, const void *buf, size_t size)
 {

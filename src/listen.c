@@ -209,8 +209,54 @@ drop_syns(int fd)
 }
 
 static int
-open_socket(struct listener *l, const struct conf_listen *line, int backlog,
+seconds(int64_t ms)
+{
+	return (int)((ms + 999) / 1000);
+}
+
+/*
+ * All of these are inherited by the connections (measured on Linux), so that
+ * they cost nothing for each.  Off is set as well, for a socket that stays.
+ */
+static int
+set_tcp(struct listener *l, const struct conf_service *conf,
     char error[CONF_ERROR_MAX])
+{
+	const struct conf_keepalive *alive = &conf->tcp_keepalive;
+	const struct {
+		const char *name;
+		int	 level, option, value;
+		bool	 leave;		/* as it is */
+	} wanted[] = {
+		{ "tcp-nodelay", IPPROTO_TCP, TCP_NODELAY,
+		    conf->tcp_nodelay, false },
+		{ "tcp-keepalive", SOL_SOCKET, SO_KEEPALIVE,
+		    alive->idle > 0, false },
+		{ "tcp-keepalive", IPPROTO_TCP, TCP_KEEPIDLE,
+		    seconds(alive->idle), alive->idle == 0 },
+		{ "tcp-keepalive", IPPROTO_TCP, TCP_KEEPINTVL,
+		    seconds(alive->interval), alive->idle == 0 },
+		{ "tcp-keepalive", IPPROTO_TCP, TCP_KEEPCNT,
+		    (int)alive->count, alive->idle == 0 },
+#ifdef __linux__
+		{ "tcp-defer-accept", IPPROTO_TCP, TCP_DEFER_ACCEPT,
+		    seconds(conf->tcp_defer_accept), false },
+		{ "tcp-user-timeout", IPPROTO_TCP, TCP_USER_TIMEOUT,
+		    (int)conf->tcp_user_timeout, false }
+#endif
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		if (!wanted[i].leave && setsockopt(l->fd, wanted[i].level,
+		    wanted[i].option, &wanted[i].value, sizeof(int)) == -1)
+			return failed(l, wanted[i].name, "", error);
+	return 0;
+}
+
+static int
+open_socket(struct listener *l, const struct conf_listen *line,
+    const struct conf_service *conf, char error[CONF_ERROR_MAX])
 {
 	const int family = l->address.ss.ss_family;
 
@@ -224,8 +270,8 @@ open_socket(struct listener *l, const struct conf_listen *line, int backlog,
 	if (family != AF_UNIX)
 		drop_syns(l->fd);
 	/* Two sockets may share a port until one of them listens. */
-	if (listen(l->fd, backlog) == -1)
-		return failed(l, "listen", "", error);
+	if (listen_settle(l, conf, error) == -1)
+		return -1;
 	l->address.len = sizeof(l->address.ss);
 	if (getsockname(l->fd, (struct sockaddr *)&l->address.ss,
 	    &l->address.len) == -1)
@@ -428,7 +474,7 @@ listen_open(const struct conf_service *service, const struct conf_listen *line,
 	if (l->service == NULL || l->text == NULL)
 		failed(l, "strdup", "", error);
 	else if ((found = inherit(l, error)) == 1 || (found == 0 &&
-	    open_socket(l, line, service->backlog, error) == 0))
+	    open_socket(l, line, service, error) == 0))
 		return l;
 	saved = errno;
 	listen_close(l);
@@ -437,9 +483,16 @@ listen_open(const struct conf_service *service, const struct conf_listen *line,
 }
 
 int
-listen_lengthen(struct listener *l, int backlog)
+listen_settle(struct listener *l, const struct conf_service *conf,
+    char error[CONF_ERROR_MAX])
 {
-	return l->inherited ? 0 : listen(l->fd, backlog);
+	if (l->inherited)
+		return 0;
+	if (l->address.ss.ss_family != AF_UNIX && set_tcp(l, conf,
+	    error) == -1)
+		return -1;
+	return listen(l->fd, conf->backlog) == -1 ?
+	    failed(l, "listen", "", error) : 0;
 }
 
 void

@@ -243,6 +243,13 @@ enum conf_otherwise {		/* default */
 	CONF_OTHERWISE_DENY
 };
 
+/* Of tcp(7): all of it, or idle is 0. */
+struct conf_keepalive {
+	int64_t		 idle;		/* ms */
+	int64_t		 interval;	/* ms */
+	int64_t		 count;
+};
+
 enum conf_when_full {
 	CONF_FULL_QUEUE,
 	CONF_FULL_DROP_SILENT
@@ -271,6 +278,10 @@ struct conf_service {
 	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
 	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
+	int		 tcp_nodelay;
+	struct conf_keepalive tcp_keepalive;
+	int64_t		 tcp_defer_accept;
+	int64_t		 tcp_user_timeout;
 	int		 workers_min;
 	int		 workers_spare;	/* idle, per listening socket */
 	int		 workers_max;
@@ -299,6 +310,7 @@ struct conf_service {
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
 	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	char		**proxy_protocol;	/* prefixes, `unix'; or NULL */
 	struct conf_rate rate;
 	struct conf_rate min_rate;	/* bytes; burst means nothing */
 	int		 when_full;	/* enum conf_when_full */
@@ -531,8 +543,10 @@ enum setting_type {
 	TYPE_ENV,		/* char **, a NAME=VALUE a line */
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
+	TYPE_KEEPALIVE,		/* struct conf_keepalive */
 	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
 	TYPE_WHO,		/* char **, a prefix, uid or gid a word */
+	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
 	TYPE_SERVICE,		/* opens a section */
@@ -557,7 +571,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	59
+#define SETTINGS	64
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -591,6 +605,8 @@ void	 setting_free_words(char **);
 /* Write it so that setting_set() reads the same; nothing when not set. */
 void	 setting_put(FILE *, const struct setting *, const void *base);
 void	 setting_put_list(FILE *, const struct setting *, const void *base);
+/* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
+const char *setting_not_from(const char *word);
 /* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
 bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
 /*
@@ -658,6 +674,7 @@ struct listener {
 	bool		 resident;	/* programs accept on it */
 	bool		 broken;	/* by one of them, for good */
 	int64_t		 revive_at;	/* not earlier */
+	int		 backlog;	/* that was asked for */
 	int		 limit;		/* length of the queue, last asked */
 	int		 waiting;	/* in the queue, last asked */
 	int		 number;	/* in what an upgrade hands over */
@@ -686,8 +703,12 @@ struct listener *listen_open(const struct conf_service *,
 int	 listen_welcome(struct listener *);
 /* Ask for waiting and limit; 0 when the system cannot tell. */
 void	 listen_measure(struct listener *);
-/* The length of its queue, unless that is another's; 0, or -1 and errno. */
-int	 listen_lengthen(struct listener *, int backlog);
+/*
+ * What the service sets of its socket, unless that is another's: the length of
+ * the queue, and the options of TCP.  Returns 0, or -1 with a line in error.
+ */
+int	 listen_settle(struct listener *, const struct conf_service *,
+	    char error[CONF_ERROR_MAX]);
 /*
  * Farewell, step 1: no new client; what is queued stays.  An inherited socket
  * stays as it is, for its owner: it is quiet at once, and nothing is pending.
@@ -953,6 +974,35 @@ void	 admit_left(void);
  * service; 0: none.
  */
 int	 admit_pause(void);
+
+/* proxyproto.c: the header of a proxy, which tells whose connection it is */
+
+#define PROXY_TIME	3000	/* ms for it to arrive */
+#define PROXY_HEAD	107	/* most bytes of it that say something */
+
+enum proxy_answer {
+	PROXY_MORE,		/* right so far */
+	PROXY_DONE,
+	PROXY_WRONG
+};
+
+struct proxy_header {
+	size_t		 size;		/* of all of it; may be more than n */
+	bool		 told;		/* else it is the connection's own */
+	struct address	 peer, local;
+};
+
+/* What the first n bytes of a connection are; n may be more than the header. */
+enum proxy_answer proxy_parse(const char *, size_t n, struct proxy_header *);
+/* In a worker, before its first client; dies when memory is short. */
+void	 proxy_start(const struct conf_service *);
+/* Whether this peer is one that may send a header. */
+bool	 proxy_trusts(const struct address *);
+/*
+ * Take the header from the connection, and nothing that follows, and its
+ * addresses for those of the connection.  Returns NULL, or words why not.
+ */
+const char *proxy_read(struct conn *);
 
 /* module.c: a service, built in or of a shared object, in its process */
 
@@ -1541,6 +1591,11 @@ struct conn {
  */
 void	 conn_open(struct conn *, int fd, const struct address *peer,
 	    const struct conf_service *);
+/*
+ * Wait until there is something to read, until this time and within the
+ * timeouts.  Returns 0, or -1 with c->end saying why not.
+ */
+int	 conn_wait(struct conn *, int64_t until);
 /* When it will have been slower than its min-rate, which is not 0. */
 int64_t	 conn_slow_at(const struct conn *);
 

@@ -375,6 +375,19 @@ welcome(struct listener *l)
 		log_warn("listen %s", l->name);
 }
 
+/* Once for each length that is asked for. */
+static void
+say_cut(struct listener *l, int backlog)
+{
+	if (l->inherited || l->backlog == backlog)
+		return;
+	l->backlog = backlog;
+	listen_measure(l);
+	if (l->limit > 0 && l->limit < backlog)
+		log_warnx("backlog %d of %s is cut to %d by the system "
+		    "(net.core.somaxconn)", backlog, l->name, l->limit);
+}
+
 static struct listener *
 make_listener(struct master *m, const struct service *s,
     const struct conf_listen *line, int part, char error[CONF_ERROR_MAX])
@@ -396,11 +409,7 @@ make_listener(struct master *m, const struct service *s,
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	if (m->state == MASTER_STARTING)
 		welcome(l);
-	listen_measure(l);
-	if (!l->inherited && l->limit > 0 && l->limit < s->conf->backlog)
-		log_warnx("backlog %d of %s is cut to %d by the system "
-		    "(net.core.somaxconn)", s->conf->backlog, l->name,
-		    l->limit);
+	say_cut(l, s->conf->backlog);
 	return l;
 }
 
@@ -667,11 +676,13 @@ static void
 take_over(struct master *m, const struct pool *p)
 {
 	struct listener *l = p->listener;
+	char error[CONF_ERROR_MAX];
 
 	if (l->state != LISTENER_OPEN)
 		welcome(l);
-	if (listen_lengthen(l, p->service->conf->backlog) == -1)
-		log_warn("listen %s", l->name);
+	if (listen_settle(l, p->service->conf, error) == -1)
+		log_warnx("%s", error);
+	say_cut(l, p->service->conf->backlog);
 	status_hand_over(m, l->index, p->service->index);
 }
 

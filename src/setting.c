@@ -25,12 +25,13 @@
 #define WHO	"ADDRESS/LENGTH, an address, uid=USER or gid=GROUP"
 #define OWNER_MAX	80			/* USER:GROUP */
 #define RATE_MAX	1000000
+#define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
 #define YEAR		(8760 * INT64_C(3600000))	/* 8760h in ms */
 
 static const char *const type_names[] = { "number", "number", "duration",
     "word", "path", "user", "group", "path", "mode", "limit", "log", "word",
-    "words", "variable", "lengths", "rate", "prefix", "who", "words", "address",
-    "name", "pattern" };
+    "words", "variable", "lengths", "rate", "keepalive", "prefix", "who",
+    "prefixes", "words", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level, conf_crash_loop and conf_connections. */
@@ -115,6 +116,18 @@ const struct setting settings[SETTINGS] = {
 	    stderrs, "log", "where the standard error of exec goes" },
 	{ "backlog", TYPE_NUMBER, SERVICE(backlog), true, 1, 65535, NULL,
 	    "4096", "clients that may wait in the queue of a socket" },
+	{ "tcp-nodelay", TYPE_CHOICE, SERVICE(tcp_nodelay), true, 0, 0,
+	    yes_no, "no", "whether small pieces are sent at once" },
+	{ "tcp-keepalive", TYPE_KEEPALIVE, SERVICE(tcp_keepalive), true, 0, 0,
+	    NULL, "0", "find clients that are no more, however silent; "
+	    "0: do not" },
+	{ "tcp-defer-accept", TYPE_DURATION, SERVICE(tcp_defer_accept), true,
+	    0, INT64_C(3600000), NULL, "0",
+	    "a client comes when it has sent something, or after this time" },
+	{ "tcp-user-timeout", TYPE_DURATION, SERVICE(tcp_user_timeout), true,
+	    0, INT64_C(86400000), NULL, "0",
+	    "what is sent must be acknowledged within this time; 0: as the "
+	    "system has it" },
 	{ "workers-min", TYPE_NUMBER, SERVICE(workers_min), true, 1,
 	    CONF_SLOTS_MAX, NULL, "1", "never fewer workers than this" },
 	{ "workers-spare", TYPE_NUMBER, SERVICE(workers_spare), true, 1,
@@ -180,6 +193,9 @@ const struct setting settings[SETTINGS] = {
 	{ "per-source-for", TYPE_PREFIX_LIMIT, SERVICE(per_source_for), true,
 	    0, 0, NULL, NULL,
 	    "another per-source for these addresses; may be repeated" },
+	{ "proxy-protocol", TYPE_FROM, SERVICE(proxy_protocol), true, 0, 0,
+	    NULL, NULL,
+	    "proxies that say whose connection it is; may be repeated" },
 	{ "rate", TYPE_RATE, SERVICE(rate), true, 0, 1, NULL, "0",
 	    "connections that are accepted in a time; 0: any" },
 	{ "min-rate", TYPE_RATE, SERVICE(min_rate), true, 0, 0, NULL, "0",
@@ -297,10 +313,14 @@ static const char *const ranges[] = {
 	    "looked for in " PROGRAM_PATH ", and its arguments",
 	[TYPE_ENV] = "NAME=VALUE",
 	[TYPE_LENGTHS] = "two numbers, 0 to 32 for IPv4 and 0 to 128 for IPv6",
+	[TYPE_KEEPALIVE] = "IDLE INTERVAL COUNT, durations of 1s to 32767s "
+	    "and a number from 1 to 127, or 0",
 	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
 	    "to 120",
 	[TYPE_WHO] = WHO,
+	[TYPE_FROM] = "from PREFIX ..., each ADDRESS/LENGTH, an address or "
+	    "unix",
 	[TYPE_REFUSE] = "close, reset or message TEXT, a text of at most 199 "
 	    "bytes",
 	[TYPE_LOG] = "stderr, syslog [FACILITY] or file PATH: a facility of "
@@ -375,8 +395,10 @@ put_range(FILE *out, const struct setting *row)
 		    "from 1 to 1000000, or 0" : ranges[row->type], out);
 		break;
 	case TYPE_LENGTHS:
+	case TYPE_KEEPALIVE:
 	case TYPE_PREFIX_LIMIT:
 	case TYPE_WHO:
+	case TYPE_FROM:
 	case TYPE_REFUSE:
 	case TYPE_LOG:
 	case TYPE_LISTEN:
@@ -702,11 +724,37 @@ add_who(char ***list, const char *const *word, int nwords)
 	return true;
 }
 
+const char *
+setting_not_from(const char *word)
+{
+	struct prefix p;
+	const char *why;
+
+	return strcmp(word, "unix") == 0 ||
+	    address_parse_prefix(word, &p, &why) ? NULL : why;
+}
+
+/* `from PREFIX ...': each prefix is a word of the list. */
+static bool
+add_prefixes(char ***list, const char *const *word, int nwords)
+{
+	int i;
+
+	if (nwords < 2 || strcmp(word[0], "from") != 0)
+		return false;
+	for (i = 1; i < nwords; i++)
+		if (setting_not_from(word[i]) != NULL ||
+		    !add_word(list, word[i]))
+			return false;
+	return true;
+}
+
 bool
 setting_is_list(const struct setting *row)
 {
 	return row->type == TYPE_LISTEN || row->type == TYPE_ENV ||
-	    row->type == TYPE_PREFIX_LIMIT || row->type == TYPE_WHO;
+	    row->type == TYPE_PREFIX_LIMIT || row->type == TYPE_WHO ||
+	    row->type == TYPE_FROM;
 }
 
 int
@@ -715,8 +763,10 @@ setting_most_words(const struct setting *row)
 	static const short most[] = {
 		[TYPE_COMMAND] = PARSE_WORDS - 1,
 		[TYPE_WHO] = PARSE_WORDS - 1,
+		[TYPE_FROM] = PARSE_WORDS - 1,
 		[TYPE_LISTEN] = 3,
 		[TYPE_RATE] = 3,
+		[TYPE_KEEPALIVE] = 3,
 		[TYPE_LOG] = 2,
 		[TYPE_LENGTHS] = 2,
 		[TYPE_PREFIX_LIMIT] = 2,
@@ -764,6 +814,21 @@ set_rate(const struct setting *row, struct conf_rate *rate, char *text)
 	    parse_number(rest, 1, RATE_MAX, &rate->burst);
 }
 
+/* `60s 10s 6' */
+static bool
+set_keepalive(struct conf_keepalive *alive, char *text)
+{
+	char *rest = text, *idle = strsep(&rest, " ");
+	char *interval = strsep(&rest, " ");
+
+	*alive = (struct conf_keepalive){ 0, 0, 0 };
+	if (interval == NULL)
+		return strcmp(idle, "0") == 0;
+	return rest != NULL && parse_duration(idle, 1000, KEEPALIVE_MAX,
+	    &alive->idle) && parse_duration(interval, 1000, KEEPALIVE_MAX,
+	    &alive->interval) && parse_number(rest, 1, 127, &alive->count);
+}
+
 static bool
 set_refuse(struct conf_refuse *refuse, const char *text)
 {
@@ -791,6 +856,8 @@ set_phrase(const struct setting *row, void *field, const char *text)
 		return set_lengths(field, copy);
 	if (row->type == TYPE_RATE)
 		return set_rate(row, field, copy);
+	if (row->type == TYPE_KEEPALIVE)
+		return set_keepalive(field, copy);
 	return set_refuse(field, copy);
 }
 
@@ -808,6 +875,8 @@ setting_set_words(const struct setting *row, void *base,
 		return add_prefix_limit(field, word, nwords);
 	if (row->type == TYPE_WHO)
 		return add_who(field, word, nwords);
+	if (row->type == TYPE_FROM)
+		return add_prefixes(field, word, nwords);
 	if (!good_command(row, word[0]))
 		return false;
 	for (i = 0; i < nwords; i++)
@@ -858,10 +927,12 @@ setting_set(const struct setting *row, void *base, const char *text)
 		return setting_set_words(row, base, &text, 1);
 	case TYPE_LENGTHS:
 	case TYPE_RATE:
+	case TYPE_KEEPALIVE:
 	case TYPE_REFUSE:
 		return set_phrase(row, field, text);
 	case TYPE_PREFIX_LIMIT:
 	case TYPE_WHO:
+	case TYPE_FROM:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
@@ -1012,6 +1083,12 @@ put_log(FILE *out, const struct conf_log *log)
 }
 
 static void
+put_run(FILE *out, const struct preforkd_service *const *run)
+{
+	fputs((*run)->name, out);
+}
+
+static void
 put_words(FILE *out, char *const *word)
 {
 	for (; *word != NULL; word++) {
@@ -1036,6 +1113,20 @@ put_rate(FILE *out, const struct setting *row, const struct conf_rate *rate)
 }
 
 static void
+put_keepalive(FILE *out, const struct conf_keepalive *alive)
+{
+	char idle[24], interval[24];
+
+	parse_duration_text(alive->idle, idle, sizeof(idle));
+	parse_duration_text(alive->interval, interval, sizeof(interval));
+	if (alive->idle == 0)
+		fputc('0', out);
+	else
+		fprintf(out, "%s %s %lld", idle, interval,
+		    (long long)alive->count);
+}
+
+static void
 put_refuse(FILE *out, const struct conf_refuse *refuse)
 {
 	static const char *const how[] = { "close", "reset", "message " };
@@ -1054,6 +1145,8 @@ put_phrase(FILE *out, const struct setting *row, const void *field)
 		put_rate(out, row, field);
 	else if (row->type == TYPE_REFUSE)
 		put_refuse(out, field);
+	else if (row->type == TYPE_KEEPALIVE)
+		put_keepalive(out, field);
 	else
 		fprintf(out, "%d %d", lengths->ipv4, lengths->ipv6);
 }
@@ -1086,15 +1179,13 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 	case TYPE_USER:
 		put_user(out, field);
 		break;
-	case TYPE_GROUP:
-		fprintf(out, "%lld", (long long)*(const int64_t *)field);
-		break;
 	case TYPE_ROOT:
 		parse_put(out, field);
 		break;
 	case TYPE_MODE:
 		fprintf(out, "%03o", (unsigned int)*(const mode_t *)field);
 		break;
+	case TYPE_GROUP:
 	case TYPE_LIMIT:
 		put_limit(out, *(const int64_t *)field);
 		break;
@@ -1102,20 +1193,21 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		put_log(out, field);
 		break;
 	case TYPE_RUN:
-		fputs((*(const struct preforkd_service *const *)field)->name,
-		    out);
+		put_run(out, field);
 		break;
 	case TYPE_COMMAND:
 		put_words(out, *(char **const *)field);
 		break;
 	case TYPE_LENGTHS:
 	case TYPE_RATE:
+	case TYPE_KEEPALIVE:
 	case TYPE_REFUSE:
 		put_phrase(out, row, field);
 		break;
 	case TYPE_ENV:
 	case TYPE_PREFIX_LIMIT:
 	case TYPE_WHO:
+	case TYPE_FROM:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
 	case TYPE_INCLUDE:
@@ -1131,7 +1223,8 @@ setting_put_list(FILE *out, const struct setting *row, const void *base)
 	line = *(char **const *)(const void *)((const char *)base +
 	    row->offset);
 	for (; line != NULL && *line != NULL; line++) {
-		fprintf(out, "\t%s ", row->name);
+		fprintf(out, "\t%s %s", row->name,
+		    row->type == TYPE_FROM ? "from " : "");
 		if (row->type == TYPE_ENV)
 			parse_put(out, *line);
 		else

@@ -420,10 +420,11 @@ print_worker(const struct status *s, uint32_t number, const struct slot *c)
 	char client[24] = "-", peer[ADDRESS_TEXT] = "-";
 	int64_t since = c->state == SLOT_STARTING ? c->born : c->since;
 
-	if (serving) {
+	/* 0: its proxy has yet to say who it is. */
+	if (serving && c->client != 0)
 		snprintf(client, sizeof(client), "%" PRIu64, c->client);
+	if (serving)
 		peer_text(c, peer);
-	}
 	printf("%5u %-8s %7d %3u %7" PRIu64 " %7s %7" PRId64 " %-21s %s\n",
 	    number, c->program != 0 && c->state == SLOT_IDLE ? "ready" :
 	    slot_state_name(c->state), c->pid, c->generation, c->served,

@@ -53,6 +53,7 @@ struct life {
 	struct linger_ring linger;
 	int		 pause;		/* ms; 0: accept does well */
 	bool		 nonblocking_said;
+	bool		 busy;		/* does not count as idle */
 };
 
 static struct life life;
@@ -111,6 +112,7 @@ become_idle(struct life *l)
 	    memory_order_relaxed);
 	atomic_store_explicit(&slot->state, SLOT_IDLE, memory_order_relaxed);
 	slot_end(slot);
+	l->busy = false;
 	atomic_fetch_add(idle_hint(l), 1);
 }
 
@@ -134,6 +136,22 @@ publish_peer(struct slot *slot, const struct address *peer)
 	    memory_order_relaxed);
 }
 
+/* The client that the slot tells of: 0 while a proxy has yet to say whose. */
+static void
+publish_client(const struct life *l, const struct conn *c)
+{
+	struct slot *slot = l->slot;
+
+	handler_room = 0;
+	slot_begin(slot);
+	store(&slot->client, c->number);
+	store(&slot->accepted, l->accepted);
+	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
+	publish_peer(slot, &c->peer);
+	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
+	slot_end(slot);
+}
+
 /*
  * The store of the state before it and the load of `look' are in one total
  * order with the master's store of `look' and its scan: one of the two sees
@@ -155,18 +173,13 @@ no_longer_idle(const struct life *l)
 static void
 become_busy(struct life *l, const struct conn *c)
 {
-	struct slot *slot = l->slot;
-
-	slot_begin(slot);
-	store(&slot->client, c->number);
-	store(&slot->accepted, l->accepted);
-	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
-	publish_peer(slot, &c->peer);
-	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
-	slot_end(slot);
-	atomic_store(&slot->state, SLOT_BUSY);
+	publish_client(l, c);
+	if (l->busy)
+		return;
+	l->busy = true;
+	atomic_store(&l->slot->state, SLOT_BUSY);
 	if (handler_retired)
-		atomic_store(&slot->state, SLOT_DRAINING);
+		atomic_store(&l->slot->state, SLOT_DRAINING);
 	no_longer_idle(l);
 }
 
@@ -241,15 +254,38 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	/* Without the address in its words, so that many are one warning. */
 	log_warnx("client refused peer=%s service=%s why=%s",
 	    peer_word(c, peer), l->self->conf->name, why);
-	if (!admit_refuse(c)) {
+	if (!admit_refuse(c))
 		close(c->fd);
-		return;
+	else {
+		/* It may go on sending: no longer idle meanwhile. */
+		atomic_store(&l->slot->state, SLOT_CLOSING);
+		if (!l->busy)
+			no_longer_idle(l);
+		l->busy = true;
+		linger_end(&l->linger, c->fd);
 	}
-	/* It may go on sending: no longer idle meanwhile. */
-	atomic_store(&l->slot->state, SLOT_CLOSING);
-	no_longer_idle(l);
-	linger_end(&l->linger, c->fd);
-	become_idle(l);
+	if (l->busy)
+		become_idle(l);
+}
+
+/* A proxy has to say whose connection it is.  Returns words why not. */
+static const char *
+introduce(struct life *l, struct conn *c)
+{
+	if (!proxy_trusts(&c->peer))
+		return "proxy-protocol header=untrusted";
+	become_busy(l, c);
+	return proxy_read(c);
+}
+
+static const char *
+let_in(struct life *l, struct conn *c)
+{
+	const char *why = NULL;
+
+	if (l->self->conf->proxy_protocol != NULL)
+		why = introduce(l, c);
+	return why != NULL ? why : admit(c);
 }
 
 static void
@@ -264,13 +300,12 @@ serve(struct life *l, int fd, const struct address *peer)
 	if (!l->any_address)
 		c->local = l->self->listener->address;
 	c->local_known = !l->any_address;
-	if ((why = admit(c)) != NULL) {
+	if ((why = let_in(l, c)) != NULL) {
 		refuse(l, c, why);
 		return;
 	}
 	c->number = atomic_fetch_add(l->self->board->counter, 1) + 1;
 	c->heard = &l->slot->heard;
-	handler_room = 0;
 	become_busy(l, c);
 	title_busy(l, c->number);
 	log_connected(c, conf);
@@ -562,6 +597,7 @@ worker_main(const struct worker *w)
 	daemon_let_go();
 	if (w->conf->kind == CONF_RESIDENT)
 		watch_loop(l);
+	proxy_start(w->conf);
 	admit_start(w);
 	become_idle(l);
 	poke();

@@ -316,3 +316,44 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 	not logged 'backlog'
 	status | grep -E "^$ADDRESS +greet +0 +$limit$"
 }
+
+@test "a backlog is warned about at a reload too, once for each" {
+	limit=$(cat /proc/sys/net/core/somaxconn)
+	[ "$limit" -lt 65535 ] || skip 'somaxconn allows every backlog'
+	printf '%s\n' 'service greet' 'listen 127.0.0.1:0' 'run greet' > "$D/conf"
+	start -f "$D/conf"
+	echo "backlog $((limit + 1))" >> "$D/conf"
+	status reload
+	logged "backlog $((limit + 1)) of $ADDRESS is cut to $limit "
+	status reload
+	[ "$(count_logged 'is cut to')" -eq 1 ]
+}
+
+@test "the options of TCP are for TCP: a Unix socket of the same service does without" {
+	start -l 127.0.0.1:0 -l "unix:$D/s" -o 'tcp-nodelay yes' \
+	    -o 'tcp-keepalive 1m 10s 6' -o 'tcp-defer-accept 5s' \
+	    -o 'tcp-user-timeout 30s' echo
+	[ "$(ask x)" = x ]
+	[ "$(echo x | timeout "$DEADLINE" nc -NU "$D/s")" = x ]
+}
+
+@test "bad options of TCP are told by line" {
+	while IFS='|' read -r line why; do
+		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
+		run -1 "$PREFORKD" -n -f "$D/conf"
+		[[ $output == "preforkd: $D/conf:4: $why"* ]] || {
+			echo "$line: $output"
+			false
+		}
+	done <<-'END'
+	tcp-nodelay 1|tcp-nodelay 1: must be one of no, yes
+	tcp-keepalive 60s|tcp-keepalive 60s: must be IDLE INTERVAL COUNT, durations of 1s to 32767s
+	tcp-keepalive 60s 10s|tcp-keepalive 60s 10s: must be IDLE
+	tcp-keepalive 500ms 1s 6|tcp-keepalive 500ms 1s 6: must be IDLE
+	tcp-keepalive 9h 10h 6|tcp-keepalive 9h 10h 6: must be IDLE
+	tcp-keepalive 60s 10s 128|tcp-keepalive 60s 10s 128: must be IDLE
+	tcp-keepalive 60s 10s 6 7|tcp-keepalive: 7 is too much
+	tcp-defer-accept 2h|tcp-defer-accept 2h: must be 0 to 1h
+	tcp-user-timeout 25h|tcp-user-timeout 25h: must be 0 to 24h
+	END
+}

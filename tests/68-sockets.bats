@@ -57,6 +57,20 @@ greets() { [[ $(ask l "${1##*:}") == Welcome* ]]; }
 	not logged 'is cut to|non-blocking'
 }
 
+@test "the options of TCP of a socket that was handed over are its owner's" {
+	hold_sockets 127.0.0.1:0
+	printf '%s\n' 'import socket' 's = socket.socket(fileno = 0)' \
+	    'print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))' > "$D/tell"
+	printf '%s\n' 'service a' "listen ${HELD[0]}" 'listen 127.0.0.1:0' \
+	    'tcp-nodelay yes' "exec python3 $D/tell" > "$D/conf"
+	open_directory
+	start -f "$D/conf"
+	[ "$(ask x "${HELD[0]##*:}")" = 0 ]
+	status reload
+	[ "$(ask x "${HELD[0]##*:}")" = 0 ]
+	[ "$(ask x "${ADDRESSES[1]##*:}")" = 1 ]
+}
+
 @test "G16 stop and start again while clients come, the socket held: none refused, none reset" {
 	hold_sockets 127.0.0.1:0
 	start -l "${HELD[0]}" -o 'log-connections no' greet

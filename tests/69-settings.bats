@@ -38,6 +38,15 @@ env|FAULT=one two|FAULT=one two
 env|FAULT=three|FAULT=three
 backlog|100|100
 backlog|200|200
+tcp-nodelay|yes|1
+tcp-nodelay|no|0
+tcp-keepalive|60s 10s 6|1 60 10 6
+tcp-keepalive|1m 1 127|1 60 1 127
+tcp-keepalive|0|0 60 1 127
+tcp-defer-accept|1s|1
+tcp-defer-accept|0|0
+tcp-user-timeout|30s|30000
+tcp-user-timeout|0|0
 workers-min|3|3
 workers-min|5|5
 workers-spare|2|2
@@ -92,10 +101,11 @@ dumpable|yes
 log|syslog
 '
 ROOT_ONLY='user group chroot new-privileges'
-# Seen in 68-generations, 68-supervisors, 41-limits, 42-rules and 33-exec.
+# Seen in 68-generations, 68-supervisors, 41-limits, 42-rules, 42-proxy and
+# 33-exec.
 ELSEWHERE='workers-surge on-crash-loop per-source per-source-prefix per-source-rate'
-ELSEWHERE+=' exec-stderr chdir umask nice per-source-for rate min-rate when-full refuse'
-ELSEWHERE+=' allow deny default rules'
+ELSEWHERE+=' exec-stderr chdir umask nice per-source-for proxy-protocol rate min-rate'
+ELSEWHERE+=' when-full refuse allow deny default rules'
 
 rows() { "$TOOLS/unit-tables" settings | awk -F '\t' -v r="$1" '$6 == r { print $1 }'; }
 values_of() { awk -F '|' -v n="$1" '$1 == n' <<<"$VALUES"; }
@@ -120,10 +130,31 @@ with() {
 	stop-signal) programs "sh -c \"trap 'echo USR1; exit' USR1; trap 'echo TERM; exit' TERM; while sleep 0.05; do :; done\""
 	    echo "$1 $2" ;;
 	max-age|max-memory*) programs /bin/sleep 60; echo "$1 $2" ;;
+	tcp-nodelay|tcp-keepalive|tcp-user-timeout) options "$1" "$2" ;;
 	env) base | sed "s|^run .*|exec /usr/bin/env|"; echo "env \"$2\"" ;;
 	workers-spare|workers-max) base | sed "s|^$1 .*|$1 $2|" ;;
 	*) base; echo "$1 $2" ;;
 	esac
+}
+
+# The same with a program that tells the options of its connection.
+options() {
+	base | sed "s|^run .*|exec python3 $D/options|"
+	echo "$1 $2"
+	cat > "$D/options" <<-END
+	import socket
+	s = socket.socket(fileno = 0)
+	def tell(*options):
+	    print(*[s.getsockopt(*o) for o in options])
+	t = socket.IPPROTO_TCP
+	match "$1":
+	    case "tcp-nodelay": tell((t, socket.TCP_NODELAY))
+	    case "tcp-keepalive": tell((socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+	        (t, socket.TCP_KEEPIDLE), (t, socket.TCP_KEEPINTVL),
+	        (t, socket.TCP_KEEPCNT))
+	    case "tcp-user-timeout": tell((t, socket.TCP_USER_TIMEOUT))
+	END
+	open_directory
 }
 
 # The same with programs that accept, or could.
@@ -170,6 +201,16 @@ effect_stop_signal() {
 }
 effect_env() { ask x | grep FAULT; }
 effect_backlog() { ss -Hltn "sport = :$PORT" | awk -v a="$ADDRESS" '$4 == a { print $3 }'; }
+effect_tcp_nodelay() { ask x; }
+effect_tcp_keepalive() { ask x; }
+effect_tcp_user_timeout() { ask x; }
+# Whether a client that is silent has a worker at once.
+effect_tcp_defer_accept() {
+	nc -d 127.0.0.1 "$PORT" > "$D/reply" 3>&- &
+	sleep 0.2
+	slots_are busy 0 && echo 1 || echo 0
+	kill $!
+}
 effect_workers_min() { worker_count; }
 effect_workers_spare() { worker_count; }
 effect_workers_max() { status | awk '$1 == "greet" { print $8; exit }'; }

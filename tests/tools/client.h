@@ -33,7 +33,8 @@ struct target {
 	socklen_t		len;
 	char			host[108];	/* as the greeting shows it */
 	unsigned int		port;
-	unsigned int		sources;	/* 127.0.0.1 and following */
+	unsigned int		sources;	/* addresses it has, ... */
+	unsigned int		first_source;	/* ... and which is first */
 	unsigned int		next_source;
 };
 
@@ -119,6 +120,25 @@ target_parse(struct target *t, const char *text)
 		errx(EXIT_TROUBLE, "%s: not a numeric address", host);
 }
 
+/* Source n is 127.0.0.1 + n, or 2001:db8:N:N::1, of another /64 each. */
+static inline socklen_t
+target_source(const struct target *t, uint32_t n, struct sockaddr_storage *ss)
+{
+	struct sockaddr_in *sin = (struct sockaddr_in *)ss;
+	struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)ss;
+
+	memset(ss, 0, sizeof(*ss));
+	ss->ss_family = t->ss.ss_family;
+	if (ss->ss_family == AF_INET) {
+		sin->sin_addr.s_addr = htonl(INADDR_LOOPBACK + n);
+		return sizeof(*sin);
+	}
+	inet_pton(AF_INET6, "2001:db8::1", &sin6->sin6_addr);
+	n = htonl(n);
+	memcpy(&sin6->sin6_addr.s6_addr[4], &n, sizeof(n));
+	return sizeof(*sin6);
+}
+
 /*
  * Each source address has ports of its own, so that many connections do not
  * run out of them.  The port is chosen at connect, when the tuple is known.
@@ -126,17 +146,33 @@ target_parse(struct target *t, const char *text)
 static inline int
 target_bind_source(struct target *t, int fd)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET };
+	struct sockaddr_storage ss;
+	socklen_t len;
 	int on = 1;
 
-	if (t->sources < 2 || t->ss.ss_family != AF_INET)
+	if ((t->sources < 2 && t->first_source == 0) ||
+	    t->ss.ss_family == AF_UNIX)
 		return 0;
-	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK +
-	    t->next_source++ % t->sources);
+	len = target_source(t, t->first_source +
+	    t->next_source++ % t->sources, &ss);
 	if (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on,
 	    sizeof(on)) == -1)
 		return -1;
-	return bind(fd, (struct sockaddr *)&sin, sizeof(sin));
+	return bind(fd, (struct sockaddr *)&ss, len);
+}
+
+/* `5000', or `50+1': so many, and which is the first. */
+static inline void
+sources_parse(const char *text, unsigned int *sources, unsigned int *first)
+{
+	char count[16];
+	const char *plus = strchr(text, '+');
+
+	if (plus != NULL)
+		*first = (unsigned int)number(plus + 1, 0, 1000000);
+	strlcpy(count, text, sizeof(count));
+	count[strcspn(count, "+")] = '\0';
+	*sources = (unsigned int)number(count, 1, 1000000);
 }
 
 /*

@@ -1,7 +1,7 @@
 /*
  * hold.c: many silent clients at once.
  *
- *	hold [-a sources] [-k seconds] [-l lines] [-T ms] clients target
+ *	hold [-a sources[+first]] [-k seconds] [-l lines] [-T ms] clients target
  *
  * Opens all connections as fast as it can, waits until each has its whole
  * greeting, and holds them: for -k seconds, else until standard input says
@@ -32,7 +32,7 @@ struct client {
 struct hold {
 	struct target	 target;
 	struct client	*client;
-	unsigned int	 count, sources, lines;
+	unsigned int	 count, sources, first_source, lines;
 	int		 epoll;
 	int		 hold_ms;	/* -1: until told */
 	int64_t		 timeout_us;
@@ -209,6 +209,7 @@ hold_init(struct hold *h, const char *count, const char *target)
 	h->count = (unsigned int)number(count, 1, 1000000);
 	target_parse(&h->target, target);
 	h->target.sources = h->sources;
+	h->target.first_source = h->first_source;
 	/* Some 28,000 ports to an address, not all of them free. */
 	if (h->sources == 0)
 		h->target.sources = 1 + h->count / 5000;
@@ -225,8 +226,8 @@ __attribute__((__noreturn__))
 static void
 usage(void)
 {
-	fprintf(stderr, "usage: hold [-a sources] [-k seconds] [-l lines] "
-	    "[-T ms] clients target\n");
+	fprintf(stderr, "usage: hold [-a sources[+first]] [-k seconds]\n"
+	    "	[-l lines] [-T ms] clients target\n");
 	exit(EXIT_TROUBLE);
 }
 
@@ -235,7 +236,7 @@ option(struct hold *h, int ch, const char *arg)
 {
 	switch (ch) {
 	case 'a':
-		h->sources = (unsigned int)number(arg, 1, 250);
+		sources_parse(arg, &h->sources, &h->first_source);
 		break;
 	case 'k':
 		h->hold_ms = (int)number(arg, 0, 86400) * 1000;

@@ -1,8 +1,9 @@
 /*
  * storm.c: many clients, one after another and side by side.
  *
- *	storm [-egru] [-a sources] [-c concurrency] [-j jobs] [-l lines]
- *	    [-n total] [-s string] [-T ms] [-t seconds] [-x bytes] target
+ *	storm [-egru] [-a sources[+first]] [-c concurrency] [-j jobs]
+ *	    [-l lines] [-n total] [-s string] [-T ms] [-t seconds] [-x bytes]
+ *	    target
  *
  * Each client connects, waits for the lines of the greeting, sends a string
  * and reads to the end.  What became of each is counted in exactly one class,
@@ -78,7 +79,7 @@ TAILQ_HEAD(clients, client);
 
 struct options {
 	struct target	 target;
-	unsigned int	 concurrency, jobs, lines, sources;
+	unsigned int	 concurrency, jobs, lines, sources, first_source;
 	uint64_t	 total;		/* 0: no end but time */
 	int64_t		 seconds;	/* 0: no end but total */
 	int64_t		 timeout_us;
@@ -698,10 +699,11 @@ static void
 usage(void)
 {
 	fprintf(stderr,
-	    "usage: storm [-egru] [-a sources] [-c concurrency] [-j jobs]\n"
-	    "	[-l lines] [-n total] [-s string] [-T ms] [-t seconds]\n"
-	    "	[-x bytes] target\n"
-	    "-a N   source addresses 127.0.0.1 and following\n"
+	    "usage: storm [-egru] [-a sources[+first]] [-c concurrency]\n"
+	    "	[-j jobs] [-l lines] [-n total] [-s string] [-T ms]\n"
+	    "	[-t seconds] [-x bytes] target\n"
+	    "-a N+F so many source addresses, from 127.0.0.1 + F on; of IPv6,\n"
+	    "       from 2001:db8::1, each of a /64 of its own\n"
 	    "-e     end: shut down for writing after the string\n"
 	    "-g     check the greeting byte for byte\n"
 	    "-l N   lines to wait for before the string is sent (3)\n"
@@ -718,7 +720,7 @@ option(struct options *o, int ch, const char *arg)
 {
 	switch (ch) {
 	case 'a':
-		o->sources = (unsigned int)number(arg, 1, 250);
+		sources_parse(arg, &o->sources, &o->first_source);
 		break;
 	case 'c':
 		o->concurrency = (unsigned int)number(arg, 1, 100000);
@@ -775,6 +777,7 @@ main(int argc, char *argv[])
 		usage();
 	target_parse(&o.target, argv[optind]);
 	o.target.sources = o.sources;
+	o.target.first_source = o.first_source;
 	o.string_len = strlen(o.string);
 	greeting_prepare(&o);
 	room_for(o.concurrency);
