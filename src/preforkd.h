@@ -1613,6 +1613,37 @@ int	 conn_wait(struct conn *, int64_t until);
 /* When it will have been slower than its min-rate, which is not 0. */
 int64_t	 conn_slow_at(const struct conn *);
 
+/* http.c: a request of HTTP/1.1, and its answer */
+
+#define HTTP_HEAD	8192	/* bytes of a request */
+#define HTTP_PATH	1024	/* with NUL */
+
+struct http_request {
+	bool		 get, head;	/* the method; or another one */
+	char		 path[HTTP_PATH];	/* without the query */
+};
+
+struct http_answer {
+	const char	*status;	/* `200 OK' */
+	const char	*type;		/* of the content */
+	const char	*policy;	/* `; script-src ...', or empty */
+	const char	*body;
+	size_t		 size;
+};
+
+/*
+ * What a whole head says; it is cut to pieces.  Returns NULL, or the status to
+ * refuse it with.
+ */
+const char *http_parse(char *head, size_t size, struct http_request *);
+/* Read a request; false when it was refused, or the client is gone. */
+bool	 http_read(struct conn *, struct http_request *);
+/* The answer, the only one. */
+void	 http_answer(struct conn *, const struct http_request *,
+	    const struct http_answer *);
+void	 http_refuse(struct conn *, const struct http_request *,
+	    const char *status);
+
 /* linger.c: connections that are over but for the client's end */
 
 #define LINGER_IDLE	2000	/* ms without a byte, then it is closed */

@@ -15,6 +15,7 @@ unit() {
 @test "unit: address" { unit address; }
 @test "unit: conf" { unit conf; }
 @test "unit: conn" { unit conn; }
+@test "unit: http" { unit http; }
 @test "unit: linger" { unit linger; }
 @test "unit: listen" { unit listen; }
 @test "unit: log" { unit log; }
