@@ -194,6 +194,7 @@ enum conf_kind {
 /* The keyword of a kind. */
 const char *conf_kind_name(enum conf_kind);
 
+#define CONF_NAME_MAX	31	/* bytes of a service's name */
 #define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
 #define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
 #define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
@@ -261,6 +262,12 @@ enum conf_refuse_how {
 	CONF_REFUSE_MESSAGE
 };
 
+/* What `run' says; service is NULL: nothing. */
+struct conf_run {
+	const struct preforkd_service *service;
+	char		 about[CONF_NAME_MAX + 1];	/* a service; or empty */
+};
+
 #define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
 
 struct conf_refuse {
@@ -274,7 +281,7 @@ struct conf_service {
 	char		*name;
 	TAILQ_HEAD(, conf_listen) listens;
 	enum conf_kind	 kind;
-	const struct preforkd_service *run;
+	struct conf_run	 run;
 	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
 	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
@@ -352,7 +359,6 @@ struct conf_source {
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_NAME_MAX		31	/* bytes of a service's name */
 #define CONF_ERROR_MAX		1024
 
 /*
@@ -377,6 +383,8 @@ int	 conf_slots(const struct conf *);
 bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
 /* Whether somebody may be refused for who it is. */
 bool	 conf_has_rules(const struct conf_service *);
+/* Whether it tells of this server, as long as there is something to tell. */
+bool	 conf_tells(const struct conf_service *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
 
@@ -1241,6 +1249,7 @@ const char *master_state_name(uint32_t);
 struct status_service {
 	char		 name[CONF_NAME_MAX + 1];
 	uint32_t	 used;
+	uint32_t	 tells;		/* of this server: conf_tells() */
 	uint32_t	 workers_min, workers_spare, workers_max;
 	uint32_t	 delayed;	/* workers it lacks while throttled */
 	uint64_t	 accepted;	/* by workers that are no more */
@@ -1397,6 +1406,7 @@ size_t	 scoreboard_slots_size(int nslots);
 struct snapshot_file {
 	char		 name[PATH_MAX];
 	int		 fd;		/* or -1 */
+	const char	*map;		/* or NULL */
 	off_t		 size;
 };
 
@@ -1414,6 +1424,8 @@ struct snapshot {
 
 /* Which files to read.  Returns 0, or -1 when the name is too long. */
 int	 snapshot_init(struct snapshot *, const char *path);
+/* In a worker: what it has mapped. */
+void	 snapshot_share(struct snapshot *, const struct scoreboard *);
 /*
  * Read all but the slots; again, the same files, whatever has taken their
  * names meanwhile.  Whatever they hold: text ends within its array, pids are 0
@@ -1643,6 +1655,22 @@ void	 http_answer(struct conn *, const struct http_request *,
 	    const struct http_answer *);
 void	 http_refuse(struct conn *, const struct http_request *,
 	    const char *status);
+
+/* agent.c: what HAProxy asks for: how much room there is */
+
+extern const struct preforkd_service agent_service;
+
+/* view.c: this server, as seen by those of its workers that tell of it */
+
+/* In a worker, before its first client. */
+void	 view_start(const struct worker *);
+/* What `run' says besides the name; empty: nothing. */
+const char *view_about(void);
+/*
+ * A copy of the scoreboard, to be freed by snapshot_free(), also after a
+ * failure.  Returns 0, or -1 with a line in error.
+ */
+int	 view_take(struct snapshot *, char error[CONF_ERROR_MAX]);
 
 /* linger.c: connections that are over but for the client's end */
 

@@ -43,7 +43,7 @@ file_open(struct snapshot_file *f, uid_t *owner, char *error)
 {
 	struct stat st;
 
-	if (f->fd != -1)
+	if (f->fd != -1 || f->map != NULL)
 		return 0;
 	f->fd = open(f->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (f->fd == -1)
@@ -64,6 +64,10 @@ file_read(const struct snapshot_file *f, void *buf, size_t size,
 {
 	ssize_t n;
 
+	if (f->map != NULL) {
+		memcpy(buf, f->map + offset, size);
+		return 0;
+	}
 	do
 		n = pread(f->fd, buf, size, (off_t)offset);
 	while (n == -1 && errno == EINTR);
@@ -300,6 +304,19 @@ snapshot_init(struct snapshot *s, const char *path)
 	    size ? 0 : -1;
 }
 
+/* The master of a worker lives, or it does not live for long. */
+void
+snapshot_share(struct snapshot *s, const struct scoreboard *b)
+{
+	memset(s, 0, sizeof(*s));
+	s->file[STATUS] = (struct snapshot_file){ .name = "status", .fd = -1,
+	    .map = (const char *)b->shown, .size = sizeof(*b->shown) };
+	s->file[SLOTS] = (struct snapshot_file){ .name = "slots", .fd = -1,
+	    .map = (const char *)b->commons,
+	    .size = (off_t)scoreboard_slots_size(b->nslots) };
+	s->alive = true;
+}
+
 int
 snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 {
@@ -308,8 +325,10 @@ snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 	if (file_open(&s->file[STATUS], &s->owner, error) == -1)
 		return -1;
 	/* In this order: what a dead one has left will not change. */
-	s->holder = holder_of(s->file[STATUS].fd);
-	s->alive = s->holder != -1;
+	if (s->file[STATUS].map == NULL) {
+		s->holder = holder_of(s->file[STATUS].fd);
+		s->alive = s->holder != -1;
+	}
 	if (load_status(&s->file[STATUS], &s->status, error) == -1 ||
 	    (!s->alive && try_lock(s, error) == -1) ||
 	    file_open(&s->file[SLOTS], &writer, error) == -1)

@@ -599,6 +599,7 @@ worker_main(const struct worker *w)
 		watch_loop(l);
 	proxy_start(w->conf);
 	admit_start(w);
+	view_start(w);
 	become_idle(l);
 	poke();
 	accept_loop(l);

@@ -13,6 +13,7 @@ unit() {
 }
 
 @test "unit: address" { unit address; }
+@test "unit: agent" { unit agent; }
 @test "unit: conf" { unit conf; }
 @test "unit: conn" { unit conn; }
 @test "unit: http" { unit http; }

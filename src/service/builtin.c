@@ -15,5 +15,6 @@ const struct preforkd_service *const builtin_services[] = {
 	&chargen_service,
 	&daytime_service,
 	&time_service,
+	&agent_service,
 	NULL
 };
