@@ -65,12 +65,6 @@ store(_Atomic uint64_t *to, uint64_t value)
 	atomic_store_explicit(to, value, memory_order_relaxed);
 }
 
-static void
-add(_Atomic uint64_t *to, uint64_t n)
-{
-	store(to, atomic_load_explicit(to, memory_order_relaxed) + n);
-}
-
 /* A full pipe wakes the master as well. */
 static void
 poke(void)
@@ -145,7 +139,7 @@ publish_client(const struct life *l, const struct conn *c)
 	handler_room = 0;
 	slot_begin(slot);
 	store(&slot->client, c->number);
-	store(&slot->accepted, l->accepted);
+	numbers_accepted(slot, l->accepted);
 	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
 	publish_peer(slot, &c->peer);
 	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
@@ -155,9 +149,9 @@ publish_client(const struct life *l, const struct conn *c)
 /*
  * The store of the state before it and the load of `look' are in one total
  * order with the master's store of `look' and its scan: one of the two sees
- * the other.
+ * the other.  Returns whether others are idle, so that nobody waits.
  */
-static void
+static bool
 no_longer_idle(const struct life *l)
 {
 	const struct status *shown = l->self->board->shown;
@@ -168,6 +162,25 @@ no_longer_idle(const struct life *l)
 	if (atomic_load(&shown->look) == 0 ||
 	    before <= atomic_load_explicit(&row->low, memory_order_relaxed))
 		poke();
+	return before > 1;
+}
+
+/*
+ * How long the client was in the queue.  Nobody tells; but it has not waited
+ * while other workers slept in accept, and else the kernel knows when it was
+ * last heard of, at its connect for one that waits to be greeted.
+ */
+static void
+account_wait(struct life *l, const struct conn *c, bool others_idle)
+{
+	int64_t ms = 0;
+
+	if (c->peer.ss.ss_family == AF_UNIX)
+		return;
+	if (!others_idle || l->self->conf->rate.count > 0)
+		ms = traffic_silence(c->fd);
+	if (ms >= 0)
+		numbers_waited(l->slot, ms * 1000);
 }
 
 static void
@@ -180,7 +193,7 @@ become_busy(struct life *l, const struct conn *c)
 	atomic_store(&l->slot->state, SLOT_BUSY);
 	if (handler_retired)
 		atomic_store(&l->slot->state, SLOT_DRAINING);
-	no_longer_idle(l);
+	account_wait(l, c, no_longer_idle(l));
 }
 
 /*
@@ -231,16 +244,6 @@ log_closed(struct conn *c, const struct conf_service *conf)
 	    c->note);
 }
 
-static void
-account(struct life *l, const struct conn *c)
-{
-	slot_begin(l->slot);
-	add(&l->slot->served, 1);
-	add(&l->slot->bytes_in, c->bytes_in);
-	add(&l->slot->bytes_out, c->bytes_out);
-	slot_end(l->slot);
-}
-
 /* It has no number and is none of the clients served. */
 static void
 refuse(struct life *l, const struct conn *c, const char *why)
@@ -248,8 +251,8 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	char peer[ADDRESS_TEXT];
 
 	slot_begin(l->slot);
-	store(&l->slot->accepted, l->accepted);
-	add(&l->slot->refused, 1);
+	numbers_accepted(l->slot, l->accepted);
+	numbers_refused(l->slot, why);
 	slot_end(l->slot);
 	/* Without the address in its words, so that many are one warning. */
 	log_warnx("client refused peer=%s service=%s why=%s",
@@ -310,7 +313,8 @@ serve(struct life *l, int fd, const struct address *peer)
 	title_busy(l, c->number);
 	log_connected(c, conf);
 	l->serve(c);
-	account(l, c);
+	numbers_served(l->slot, c->bytes_in, c->bytes_out,
+	    clock_us() - c->started_us);
 	admit_left();
 	log_closed(c, conf);
 	/* From here on a death costs no client. */
@@ -581,6 +585,12 @@ watch_loop(struct life *l)
 	if ((code = resident_watch(program_is_ready)) != WORKER_LEFT)
 		_exit(code);
 	leave(l, code);
+}
+
+const struct scoreboard *
+worker_board(void)
+{
+	return life.self->board;
 }
 
 void
