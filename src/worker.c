@@ -32,6 +32,10 @@
 #define PAUSE_FIRST	10
 #define PAUSE_LAST	1000
 
+/* The kernel's answer has the grain of a tick; and to have slept in accept. */
+#define ASK_EVERY	4	/* ms */
+#define SLEPT		100	/* us */
+
 enum accepted {
 	ACCEPTED,		/* a client */
 	ACCEPT_AGAIN,		/* look at the flags, then try again */
@@ -50,6 +54,9 @@ struct life {
 	bool		 any_address;	/* only a client tells the local one */
 	char		 title[CONF_NAME_MAX + ADDRESS_TEXT + 32];
 	uint64_t	 accepted;
+	int64_t		 ready_us;	/* for the next client */
+	int64_t		 asked_at;	/* how long one had waited, ... */
+	int64_t		 waited;	/* ... in ms; -1: nobody knows */
 	struct linger_ring linger;
 	int		 pause;		/* ms; 0: accept does well */
 	bool		 nonblocking_said;
@@ -99,8 +106,9 @@ become_idle(struct life *l)
 {
 	struct slot *slot = l->slot;
 
+	l->ready_us = clock_us();
 	slot_begin(slot);
-	atomic_store_explicit(&slot->since, clock_now(),
+	atomic_store_explicit(&slot->since, l->ready_us / 1000,
 	    memory_order_relaxed);
 	atomic_store_explicit(&slot->lingering, (uint32_t)l->linger.count,
 	    memory_order_relaxed);
@@ -168,19 +176,25 @@ no_longer_idle(const struct life *l)
 /*
  * How long the client was in the queue.  Nobody tells; but it has not waited
  * while other workers slept in accept, and else the kernel knows when it was
- * last heard of, at its connect for one that waits to be greeted.
+ * last heard of, at its connect for one that waits to be greeted.  The next
+ * ones in the queue have waited as long, within that grain.
  */
 static void
 account_wait(struct life *l, const struct conn *c, bool others_idle)
 {
-	int64_t ms = 0;
-
 	if (c->peer.ss.ss_family == AF_UNIX)
 		return;
-	if (!others_idle || l->self->conf->rate.count > 0)
-		ms = traffic_silence(c->fd);
-	if (ms >= 0)
-		numbers_waited(l->slot, ms * 1000);
+	if (others_idle && l->self->conf->rate.count == 0) {
+		numbers_waited(l->slot, 0);
+		return;
+	}
+	if (c->started - l->asked_at >= ASK_EVERY ||
+	    c->started_us - l->ready_us > SLEPT) {
+		l->waited = traffic_silence(c->fd);
+		l->asked_at = c->started;
+	}
+	if (l->waited >= 0)
+		numbers_waited(l->slot, l->waited * 1000);
 }
 
 static void
