@@ -170,8 +170,9 @@ tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
 tests/build/%: $(srcdir)/tests/bench/%.c config.mk config.flags
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
 
-# This one measures the program itself.
-tests/build/rules: $(srcdir)/tests/bench/rules.c $(common)
+# These measure parts of the program itself.
+tests/build/rules tests/build/accounting: \
+    tests/build/%: $(srcdir)/tests/bench/%.c $(common)
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $^ $(libs)
 
 # What the benchmarks start for each connection: as small as can be.

@@ -33,6 +33,8 @@ static const struct command {
 	bool		 any_layout;
 } commands[] = {
 	{ "deaths", show_deaths, false },
+	{ "json", show_json, false },
+	{ "metrics", show_metrics, false },
 	{ "reload", control_reload, false },
 	{ "reopen", control_reopen, false },
 	{ "status", show_status, false },
@@ -193,7 +195,8 @@ usage(void)
 {
 	fprintf(stderr,
 	    "usage: preforkctl [-p pid-file] [-s status-file] "
-	    "status | workers | deaths\n"
+	    "status | workers | deaths | json |\n"
+	    "                  metrics\n"
 	    "       preforkctl [-p pid-file] [-s status-file] [-t seconds]\n"
 	    "                  reload | reopen | stop | upgrade\n"
 	    "       preforkctl -V\n");

@@ -34,7 +34,7 @@ view_take(struct snapshot *s, char error[CONF_ERROR_MAX])
 {
 	int i;
 
-	snapshot_share(s, self->board);
+	snapshot_attach(s, self->board);
 	for (i = 0; snapshot_read(s, error) == -1; i++) {
 		if (i == VIEW_TRIES)
 			return -1;

@@ -97,10 +97,11 @@ fill_status(void)
 	status->reload_at = 1700000060;
 	strcpy(status->reload_why, "a.conf:3: bad\033[31m value");
 	strcpy(status->product, "9.9");
+	status->slots_used = (uint32_t)nslots;
 	strcpy(status->service[0].name, "greet");
 	status->service[0].used = 1;
 	status->service[0].workers_max = 512;
-	status->service[0].accepted = 1000;
+	status->service[0].number[NUMBER_ACCEPTED] = 1000;
 	strcpy(status->listener[0].name, "127.0.0.1:8001");
 	status->listener[0].used = 1;
 	status->listener[0].waiting = 7;
@@ -145,8 +146,8 @@ fill_slots(void)
 		s->pid = (int32_t)(5000 + i);
 		s->generation = 3;
 		s->born = s->since = now() > 9500 ? now() - 9500 : 1;
-		s->accepted = 10;
-		s->served = 9;
+		s->number[NUMBER_ACCEPTED] = 10;
+		s->number[NUMBER_SERVED] = 9;
 		s->client = 100 + i;
 		s->peer_family = AF_INET;
 		s->peer_port = 59823;
@@ -166,7 +167,7 @@ scramble(long long seed)
 	for (i = 16; i < (long long)sizeof(*status); i++)
 		p[i] = (unsigned char)(random() >> 5);
 	status->seq = 0;
-	status->nslots = (uint32_t)nslots;
+	status->nslots = status->slots_used = (uint32_t)nslots;
 	p = (unsigned char *)commons;
 	for (i = 16; i < (long long)commons_size; i++)
 		p[i] = (unsigned char)(random() >> 5);

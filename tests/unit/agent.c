@@ -83,6 +83,7 @@ reset(void)
 	memset(s->service, 0, sizeof(s->service));
 	memset(s->listener, 0, sizeof(s->listener));
 	s->state = MASTER_RUNNING;
+	s->slots_used = SLOTS;
 	s->started = clock_now() - 61000;
 	conf.run.about[0] = '\0';
 	service(0, "web", 8);

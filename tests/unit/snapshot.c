@@ -58,7 +58,7 @@ fresh(void)
 {
 	static struct status status = { .magic = SCOREBOARD_MAGIC,
 	    .version = SCOREBOARD_VERSION, .size = sizeof(status),
-	    .nslots = NSLOTS };
+	    .nslots = NSLOTS, .slots_used = NSLOTS };
 	static struct commons commons = { .magic = SCOREBOARD_MAGIC,
 	    .version = SCOREBOARD_VERSION, .nslots = NSLOTS };
 
@@ -158,7 +158,7 @@ test_header(void)
 	put_word(path, 0, 1);
 	CHECK(says("not a status file"));
 	put_word(path, offsetof(struct status, version), 7);
-	CHECK(says("layout version 7, this preforkctl reads 2"));
+	CHECK(says("layout version 7, this preforkctl reads 3"));
 	put_word(path, offsetof(struct status, size), 8);
 	CHECK(says("says it has 8 bytes"));
 	put_word(path, offsetof(struct status, nslots), 0);
