@@ -729,8 +729,10 @@ conf_has_rules(const struct conf_service *service)
 bool
 conf_tells(const struct conf_service *service)
 {
-	return service->kind == CONF_RUN &&
-	    service->run.service == &agent_service;
+	const struct preforkd_service *run = service->run.service;
+
+	return service->kind == CONF_RUN && (run == &agent_service ||
+	    run == &metrics_service || run == &status_service);
 }
 
 /* Another one of the same configuration. */

@@ -1773,6 +1773,16 @@ void	 http_answer(struct conn *, const struct http_request *,
 void	 http_refuse(struct conn *, const struct http_request *,
 	    const char *status);
 
+/* page.c: the status as a page of HTML; and pagetext.c, what is in it */
+
+/* The snapshot has slots; the nonce is for its script and its style. */
+void	 page_write(FILE *, const struct snapshot *, const char *nonce);
+extern const char page_style[], page_script[];
+
+/* web.c: services that speak HTTP */
+
+extern const struct preforkd_service metrics_service, status_service;
+
 /* agent.c: what HAProxy asks for: how much room there is */
 
 extern const struct preforkd_service agent_service;

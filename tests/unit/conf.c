@@ -85,7 +85,7 @@ static const struct {
 	{ "log-level Info", "f:1: log-level Info: must be one of alert, "
 	    "error, warning, notice, info, debug" },
 	{ "run gret", "f:1: run gret: must be one of greet, echo, discard, "
-	    "chargen, daytime, time, agent [SERVICE]" },
+	    "chargen, daytime, time, metrics, status, agent [SERVICE]" },
 	{ "status-file run/x", "f:1: status-file run/x: must be an absolute "
 	    "path" },
 	/* where the log goes */
@@ -741,7 +741,8 @@ test_command(void)
 	source.service = "gret";
 	check("an unknown service", conf_load(&source, error) == NULL &&
 	    strcmp(error, "command line: run gret: must be one of greet, "
-	    "echo, discard, chargen, daytime, time, agent [SERVICE]") == 0);
+	    "echo, discard, chargen, daytime, time, metrics, status, agent "
+	    "[SERVICE]") == 0);
 	source.service = NULL;
 	check("nothing at all", conf_load(&source, error) == NULL &&
 	    strncmp(error, "command line: no service", 24) == 0);

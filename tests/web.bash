@@ -1,0 +1,66 @@
+# web.bash: servers with run metrics and run status, and clients of them; to be
+# loaded after helper.
+
+# shellcheck disable=SC2034,SC2154  # shared with helper.bash and the tests
+
+# with_web LINE...: a service web with these lines, $PORT; run status at $PAGE,
+# and run metrics at $METRICS.
+with_web() {
+	printf '%s\n' 'service web' 'listen 127.0.0.1:0' 'run greet' "$@" \
+	    'service page' 'listen 127.0.0.1:0' 'run status' \
+	    'workers-min 2' 'workers-spare 2' 'workers-max 8' \
+	    'service numbers' 'listen 127.0.0.1:0' 'run metrics' \
+	    'workers-min 2' 'workers-spare 1' 'workers-max 2' > "$D/conf"
+	start -f "$D/conf"
+	PAGE=${ADDRESSES[1]##*:}
+	METRICS=${ADDRESSES[2]##*:}
+}
+
+# http PORT PATH [METHOD]: the whole answer, with its head.
+http() {
+	printf '%s %s HTTP/1.1\r\nHost: a\r\n\r\n' "${3:-GET}" "$2" |
+	    timeout "$DEADLINE" nc -N 127.0.0.1 "$1"
+}
+# body PORT PATH: what is behind the head.
+body() { http "$@" | sed '1,/^\r$/d'; }
+# raw PORT FORMAT: these bytes, and the first line of the answer.
+raw() {
+	# shellcheck disable=SC2059  # that is what it is for
+	printf "$2" | timeout "$DEADLINE" nc -N 127.0.0.1 "$1" | head -n 1 |
+	    tr -d '\r'
+}
+
+# scrapes N PORT: so many, one after another: how many were whole, and the
+# slowest in ms.
+scrapes() {
+	timeout 100 python3 - "$1" "$2" <<-'END'
+	import http.client, sys, time
+	n, slowest = 0, 0
+	for i in range(int(sys.argv[1])):
+	    began = time.monotonic()
+	    c = http.client.HTTPConnection("127.0.0.1", int(sys.argv[2]), timeout=10)
+	    c.request("GET", "/metrics")
+	    r = c.getresponse()
+	    text = r.read()
+	    n += r.status == 200 and text.endswith(b"\n") and b"preforkd_up 1" in text
+	    c.close()
+	    slowest = max(slowest, time.monotonic() - began)
+	print("answered=%d slowest_ms=%.1f" % (n, slowest * 1000))
+	END
+}
+
+# scrapes_of_full WORKERS MS: with a service that is full of so many, 100 of 100
+# are answered, each within MS.
+scrapes_of_full() {
+	with_web "workers-max $1"
+	hold "$1"
+	wait_for full_said
+	scrapes 100 "$METRICS" | tee "$D/scrapes" >&2
+	grep -q '^answered=100 ' "$D/scrapes"
+	awk -F = -v most="$2" '{ exit $3 > most }' "$D/scrapes"
+	body "$METRICS" /metrics > "$D/metrics"
+	grep -q "^preforkd_workers{service=\"web\",state=\"busy\"} $1\$" \
+	    "$D/metrics"
+	release
+}
+full_said() { logged 'all workers are busy and workers-max is reached service=web'; }
