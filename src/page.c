@@ -109,8 +109,8 @@ put_services(FILE *out, const struct snapshot *s, const struct tally *sum)
 	uint64_t deaths;
 	int i, n;
 
-	table(out, "services", "Services|.Service|.Use|Busy|Idle|Starting|Draining|"
-	    "Missing|Max|Accepted|Refused|Deaths", false);
+	table(out, "services", "Services|.Service|.Use|Busy|Idle|Starting|"
+	    "Draining|Missing|Max|Accepted|Refused|Deaths", false);
 	for (i = 0; i < CONF_SERVICES_MAX; i++, row++) {
 		if (!row->used)
 			continue;
@@ -288,8 +288,8 @@ put_generations(FILE *out, const struct snapshot *s)
 	const int64_t now = tally_now(s);
 	uint32_t i;
 
-	table(out, "generations", "Generations|Number|.State|Age|Workers|Clients|"
-	    "Cut in", false);
+	table(out, "generations", "Generations|Number|.State|Age|Workers|"
+	    "Clients|Cut in", false);
 	for (i = 0; i < s->status.ngenerations &&
 	    i < SCOREBOARD_GENERATIONS; i++, g++) {
 		fputs("<tr>", out);

@@ -266,7 +266,7 @@ enum conf_refuse_how {
 /* What `run' says; service is NULL: nothing. */
 struct conf_run {
 	const struct preforkd_service *service;
-	char		 about[CONF_NAME_MAX + 1];	/* a service; or empty */
+	char		 about[CONF_NAME_MAX + 1];	/* service, or "" */
 };
 
 #define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */

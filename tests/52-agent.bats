@@ -69,7 +69,7 @@ web_workers() { ps -o pid=,args= --ppid "$M" | awk '/: web /{print $1}'; }
 
 # The workers of web die of a signal that is no request to leave.
 web_dies() {
-	kill -SEGV $(web_workers) 2> /dev/null || true
+	web_workers | xargs -r kill -SEGV 2> /dev/null || true
 	says 'down # web is throttled'
 }
 

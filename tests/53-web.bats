@@ -48,7 +48,7 @@ load web
 		grep -qx "<style nonce=$nonce>" "$D/page$i"
 		[ "$(grep -c '<s\(cript\|tyle\)' "$D/page$i")" -eq 2 ]
 	done
-	! cmp -s "$D/page1" "$D/page2"
+	not cmp -s "$D/page1" "$D/page2"
 	not grep -q "$nonce" "$D/page1"
 }
 

@@ -322,7 +322,8 @@ test_sections(void)
 	a = TAILQ_FIRST(&conf->services);
 	b = TAILQ_NEXT(a, entry);
 	check("a default for all", b->workers_max == 5 &&
-	    a->idle_timeout == 1500 && strcmp(a->run.service->name, "echo") == 0);
+	    a->idle_timeout == 1500 &&
+	    strcmp(a->run.service->name, "echo") == 0);
 	check("a setting of its own", a->workers_max == 7 &&
 	    a->drain_timeout == 30000 && b->drain_timeout == 120000 &&
 	    b->idle_timeout == 3000);
@@ -732,7 +733,8 @@ test_command(void)
 
 	s = conf == NULL ? NULL : TAILQ_FIRST(&conf->services);
 	check("a service without a file", s != NULL &&
-	    strcmp(s->name, "echo") == 0 && strcmp(s->run.service->name, "echo") == 0);
+	    strcmp(s->name, "echo") == 0 &&
+	    strcmp(s->run.service->name, "echo") == 0);
 	check("in the foreground connections are logged", s != NULL &&
 	    s->log_connections == CONF_CONNECTIONS_BOTH);
 	check("and the log is standard error", conf != NULL &&
