@@ -125,7 +125,8 @@ config.flags: ;
 sources := $(patsubst $(srcdir)/%.c,%,\
     $(wildcard $(srcdir)/src/*.c $(srcdir)/src/service/*.c))
 # preforkctl's own; and what it has in common with preforkd and the tests.
-ctl := $(addprefix src/,preforkctl.o control.o show.o)
+ctl := $(addprefix src/,$(addsuffix .o,preforkctl control human listing \
+    rates show))
 common := $(filter-out src/main.o $(ctl),$(addsuffix .o,$(sources)))
 
 compile = @mkdir -p $(@D)$(newline)$(CC) $(cppflags) $(cflags) -MMD -MP

@@ -1045,6 +1045,7 @@ void	 exec_stop(void);
 /* usage.c: what another process uses, from /proc */
 
 struct usage {
+	char		 state;		/* as in proc(5); Z: it has ended */
 	pid_t		 parent;
 	int64_t		 cpu;		/* ms, all its threads */
 	int64_t		 memory;	/* bytes, resident */
@@ -1186,7 +1187,7 @@ void	 numbers_refused(struct slot *, const char *why);
 void	 numbers_waited(struct slot *, int64_t us);
 /* One has been served; so many us since it was accepted. */
 void	 numbers_served(struct slot *, uint64_t in, uint64_t out, int64_t us);
-/* Add what a slot says, be it lies: no sum wraps, and none exceeds INT64_MAX. */
+/* Add what a slot says, be it lies: no sum wraps or exceeds INT64_MAX. */
 void	 numbers_add(uint64_t to[NUMBERS], const struct slot *);
 uint64_t numbers_refusals(const uint64_t[NUMBERS]);	/* of all reasons */
 
@@ -1300,7 +1301,7 @@ struct status_service {
 	uint32_t	 per_source;	/* as configured; 0: no limit, ... */
 	uint32_t	 source_bits[2];	/* ... of IPv4 and IPv6 */
 	uint32_t	 delayed;	/* workers it lacks while throttled */
-	uint64_t	 number[NUMBERS];	/* by workers that are no more */
+	uint64_t	 number[NUMBERS];	/* by workers that are gone */
 	uint64_t	 deaths[DEATH_CAUSES];	/* not asked for */
 	_Atomic uint32_t full;		/* workers-max, and all are busy */
 	int64_t		 retry_at;	/* next try while throttled, or 0 */
@@ -1554,6 +1555,8 @@ void	 json_put(FILE *, const char *text);
 
 /* The process with flock(2) on it; 0: one that is not shown; -1: none seen. */
 pid_t	 holder_of(int fd);
+/* Whether that one has ended: workers that still serve keep its lock. */
+bool	 holder_is_gone(pid_t);
 /*
  * Whether the file at path holds this pid and is locked by this process, and
  * is root's or ours.  Returns 0, or -1 with a line in error.
@@ -1561,7 +1564,10 @@ pid_t	 holder_of(int fd);
 int	 holder_check_pid_file(const char *path, pid_t,
 	    char error[CONF_ERROR_MAX]);
 
-/* preforkctl.c: the administrator's tool; show.c and control.c are its own */
+/*
+ * preforkctl.c: the administrator's tool; show.c, listing.c, rates.c, human.c
+ * and control.c are its own
+ */
 
 /* preforkctl(8) documents them. */
 enum {
@@ -1571,11 +1577,30 @@ enum {
 	CTL_UNKNOWN		/* cannot tell */
 };
 
+/* Which workers, or clients of which, and in what order. */
+enum order {
+	ORDER_SLOT,
+	ORDER_AGE,		/* in their state, the longest first */
+	ORDER_SERVED,		/* the most first */
+	ORDER_SERVICE,
+	ORDER_STATE
+};
+
+struct selection {
+	const char	*state;		/* NULL: any, ... */
+	const char	*service;	/* ... likewise */
+	int64_t		 age;		/* ms, in their state; or more */
+	enum order	 order;
+};
+
 struct server {
 	struct snapshot	 now;
 	int		(*read)(struct snapshot *, char *);	/* it anew */
 	const char	*pid_file;	/* -p, or NULL */
 	int		 timeout;	/* s; 0: none */
+	struct selection selection;
+	int64_t		 interval;	/* ms; 0: once */
+	int64_t		 count;		/* of intervals; 0: no end */
 };
 
 /*
@@ -1589,10 +1614,31 @@ int	 server_identify(const struct server *, bool to_signal,
 /* show.c: print a snapshot; each returns the exit code */
 
 int	 show_status(struct server *);
-int	 show_workers(struct server *);
 int	 show_deaths(struct server *);
 int	 show_json(struct server *);
 int	 show_metrics(struct server *);
+/* Warn when what follows is not of a living master; returns the exit code. */
+int	 show_warning(const struct server *);
+
+/* listing.c: rows for workers, and for sources of clients */
+
+int	 list_workers(struct server *);
+int	 list_sources(struct server *);
+
+/* rates.c: a line of rates for each interval */
+
+int	 rates_show(struct server *);
+
+/* human.c: durations, sizes and counts, humane on a terminal, else exact */
+
+#define HUMAN_TEXT	24
+
+bool	 human_is_on(void);
+char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
+char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+char	*human_count(char buf[HUMAN_TEXT], uint64_t);
+char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
+char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);
 
 /* control.c: a signal and its outcome; each returns the exit code */
 
