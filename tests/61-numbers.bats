@@ -362,7 +362,8 @@ s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 	for command in status workers deaths sources metrics json; do
 		ctl $command > "$D/out" 2>&1 || true
 		on_terminal $command > "$D/terminal"
-		[ -s "$D/out" ] && [ -s "$D/terminal" ]
+		[ -s "$D/out" ]
+		[ -s "$D/terminal" ]
 		not raw "$D/out" "$D/terminal"
 	done
 }
@@ -430,11 +431,14 @@ s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 	[[ ${lines[0]} =~ ^\ *ACCEPT\ .*\ DIED$ ]]
 	for each in 1 2 3; do
 		read -r -a field <<<"${lines[$each]}"
-		[ "${#field[@]}" -eq 11 ] && [ "${#lines[$each]}" -le 80 ]
-		[ "${field[0]}" -gt 10 ] && [ "${field[2]}" -gt 10 ]
+		[ "${#field[@]}" -eq 11 ]
+		[ "${#lines[$each]}" -le 80 ]
+		[ "${field[2]}" -gt 10 ]
 	done
 	# per second, and not per interval
-	[ "${field[3]}" -ge $((field[2] - 5)) ]
+	echo "$output; $(cat "$D/storm")"
+	[ "${field[0]}" -gt $(($(stormed rate) / 3)) ]
+	[ "${field[0]}" -lt $(($(stormed rate) * 3)) ]
 	# nothing goes on
 	run ctl -c 2 -i 100ms -n greet status
 	[[ ${lines[2]} =~ ^\ +0\ +0\ +0\ +0\ +0\ +-\ +-\ +0\ +[0-9]+\ +0\ +0$ ]]
