@@ -14,7 +14,8 @@ MAKEFLAGS += -r
 DESTDIR =
 INSTALL = install
 LISTEN = 127.0.0.1:8001
-JOBS ?= 2
+# Tests wait for most of their time.
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 SANITIZE ?=
 TESTS ?=
 FUZZ_TIME ?= 60
@@ -125,7 +126,8 @@ config.flags: ;
 sources := $(patsubst $(srcdir)/%.c,%,\
     $(wildcard $(srcdir)/src/*.c $(srcdir)/src/service/*.c))
 # preforkctl's own; and what it has in common with preforkd and the tests.
-ctl := $(addprefix src/,preforkctl.o control.o show.o)
+ctl := $(addprefix src/,$(addsuffix .o,preforkctl control human listing \
+    rates show))
 common := $(filter-out src/main.o $(ctl),$(addsuffix .o,$(sources)))
 
 compile = @mkdir -p $(@D)$(newline)$(CC) $(cppflags) $(cflags) -MMD -MP

@@ -38,7 +38,7 @@ label(const struct view *v, const char *name, const char *value)
 	log_quote(text, sizeof(text), value, strlen(value));
 	fprintf(v->out, "%s=\"", name);
 	for (p = text; *p != '\0'; p++) {
-		if (*p == '\\')
+		if (*p == '\\' || *p == '"')
 			putc('\\', v->out);
 		putc(*p, v->out);
 	}

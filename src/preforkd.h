@@ -372,6 +372,7 @@ struct conf *conf_load(const struct conf_source *, char error[CONF_ERROR_MAX]);
 struct conf *conf_load_text(const char *name, const char *text, size_t size,
 	    char error[CONF_ERROR_MAX]);
 void	 conf_free(struct conf *);
+void	 conf_free_listens(struct conf_service *);
 /*
  * Whether a running server can go from one to the other.  Returns true, or
  * false with a line in error that names the setting that needs a restart.
@@ -657,6 +658,64 @@ int	 value_stop_signal(const struct conf_service *);
 void	 dump_value(FILE *, const struct setting *, const void *base);
 /* Every setting in effect, as a file that loads to the same configuration. */
 void	 dump_conf(const struct conf *, FILE *);
+
+/* load.c: a configuration's lines to sections, for conf.c */
+
+/* A line of a file; line 0: the command line's `-o', `-l'. */
+struct load_where {
+	const char	*file;
+	int		 line;
+};
+
+/* A `service' section, or what stands before the first; until all is read. */
+struct load_section {
+	TAILQ_ENTRY(load_section) entry;
+	struct conf_service *service;
+	struct load_where	 at;
+	struct load_where	 seen[SETTINGS];
+	struct rule_list rules;		/* of allow and deny */
+};
+
+/* The name of a file, which lives as long as a `where' can mean it. */
+struct load_name {
+	SLIST_ENTRY(load_name) entry;
+	char		 text[];
+};
+
+/* The state of it; what it is given must live as long. */
+struct loader {
+	struct conf	*conf;
+	struct conf_service defaults;
+	struct load_section	 first;		/* its service: the defaults */
+	TAILQ_HEAD(, load_section) sections;
+	SLIST_HEAD(, load_name) names;
+	struct load_section	*section;	/* in force */
+	struct load_where	 at;
+	struct load_where	 file;		/* the main file, no line */
+	bool		 included;	/* no include from here */
+	char		*error;
+};
+
+/* Defaults in place, nothing read.  Returns 0, or -1 with a line in error. */
+int	 load_open(struct loader *, bool foreground,
+	    char error[CONF_ERROR_MAX]);
+/* The configuration when rv is 0; else NULL, with all of it freed. */
+struct conf *load_close(struct loader *, int rv);
+/* Each returns 0, or -1 with a line in error. */
+int	 load_file(struct loader *, const char *path);
+int	 load_text(struct loader *, const char *text, size_t size);
+/* `preforkd greet', `preforkd -- PROGRAM': a service of that name. */
+int	 load_service(struct loader *, const struct conf_source *);
+/* All of -l: they replace the listen lines of the one service. */
+int	 load_listens(struct loader *, char *const *text);
+/* All of -o. */
+int	 load_overrides(struct loader *, char *const *text);
+/* The one place that makes an error; always -1. */
+int	 load_wrong(struct loader *, const struct load_where *, const char *fmt,
+	    ...) __attribute__((__format__(printf, 3, 4)));
+/* Where a section has its value of a setting from. */
+const struct load_where *load_origin(const struct loader *,
+	    const struct load_section *, const char *name);
 
 /* service/builtin.c: the services that `run' knows */
 
@@ -1053,6 +1112,7 @@ void	 exec_stop(void);
 /* usage.c: what another process uses, from /proc */
 
 struct usage {
+	char		 state;		/* as in proc(5); Z: it has ended */
 	pid_t		 parent;
 	int64_t		 cpu;		/* ms, all its threads */
 	int64_t		 memory;	/* bytes, resident */
@@ -1194,7 +1254,7 @@ void	 numbers_refused(struct slot *, const char *why);
 void	 numbers_waited(struct slot *, int64_t us);
 /* One has been served; so many us since it was accepted. */
 void	 numbers_served(struct slot *, uint64_t in, uint64_t out, int64_t us);
-/* Add what a slot says, be it lies: no sum wraps, and none exceeds INT64_MAX. */
+/* Add what a slot says, be it lies: no sum wraps or exceeds INT64_MAX. */
 void	 numbers_add(uint64_t to[NUMBERS], const struct slot *);
 uint64_t numbers_refusals(const uint64_t[NUMBERS]);	/* of all reasons */
 
@@ -1309,7 +1369,7 @@ struct status_service {
 	uint32_t	 per_source;	/* as configured; 0: no limit, ... */
 	uint32_t	 source_bits[2];	/* ... of IPv4 and IPv6 */
 	uint32_t	 delayed;	/* workers it lacks while throttled */
-	uint64_t	 number[NUMBERS];	/* by workers that are no more */
+	uint64_t	 number[NUMBERS];	/* by workers that are gone */
 	uint64_t	 deaths[DEATH_CAUSES];	/* not asked for */
 	_Atomic uint32_t full;		/* workers-max, and all are busy */
 	int64_t		 retry_at;	/* next try while throttled, or 0 */
@@ -1563,6 +1623,8 @@ void	 json_put(FILE *, const char *text);
 
 /* The process with flock(2) on it; 0: one that is not shown; -1: none seen. */
 pid_t	 holder_of(int fd);
+/* Whether that one has ended: workers that still serve keep its lock. */
+bool	 holder_is_gone(pid_t);
 /*
  * Whether the file at path holds this pid and is locked by this process, and
  * is root's or ours.  Returns 0, or -1 with a line in error.
@@ -1570,7 +1632,10 @@ pid_t	 holder_of(int fd);
 int	 holder_check_pid_file(const char *path, pid_t,
 	    char error[CONF_ERROR_MAX]);
 
-/* preforkctl.c: the administrator's tool; show.c and control.c are its own */
+/*
+ * preforkctl.c: the administrator's tool; show.c, listing.c, rates.c, human.c
+ * and control.c are its own
+ */
 
 /* preforkctl(8) documents them. */
 enum {
@@ -1580,11 +1645,30 @@ enum {
 	CTL_UNKNOWN		/* cannot tell */
 };
 
+/* Which workers, or clients of which, and in what order. */
+enum order {
+	ORDER_SLOT,
+	ORDER_AGE,		/* in their state, the longest first */
+	ORDER_SERVED,		/* the most first */
+	ORDER_SERVICE,
+	ORDER_STATE
+};
+
+struct selection {
+	const char	*state;		/* NULL: any, ... */
+	const char	*service;	/* ... likewise */
+	int64_t		 age;		/* ms, in their state; or more */
+	enum order	 order;
+};
+
 struct server {
 	struct snapshot	 now;
 	int		(*read)(struct snapshot *, char *);	/* it anew */
 	const char	*pid_file;	/* -p, or NULL */
 	int		 timeout;	/* s; 0: none */
+	struct selection selection;
+	int64_t		 interval;	/* ms; 0: once */
+	int64_t		 count;		/* of intervals; 0: no end */
 };
 
 /*
@@ -1598,10 +1682,31 @@ int	 server_identify(const struct server *, bool to_signal,
 /* show.c: print a snapshot; each returns the exit code */
 
 int	 show_status(struct server *);
-int	 show_workers(struct server *);
 int	 show_deaths(struct server *);
 int	 show_json(struct server *);
 int	 show_metrics(struct server *);
+/* Warn when what follows is not of a living master; returns the exit code. */
+int	 show_warning(const struct server *);
+
+/* listing.c: rows for workers, and for sources of clients */
+
+int	 list_workers(struct server *);
+int	 list_sources(struct server *);
+
+/* rates.c: a line of rates for each interval */
+
+int	 rates_show(struct server *);
+
+/* human.c: durations, sizes and counts, humane on a terminal, else exact */
+
+#define HUMAN_TEXT	24
+
+bool	 human_is_on(void);
+char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
+char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+char	*human_count(char buf[HUMAN_TEXT], uint64_t);
+char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
+char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);
 
 /* control.c: a signal and its outcome; each returns the exit code */
 

@@ -183,17 +183,17 @@ print_generations(const struct snapshot *snapshot)
 {
 	const struct status *s = &snapshot->status;
 	const struct status_generation *g;
-	char until[TALLY_TEXT];
+	char until[TALLY_TEXT], age[HUMAN_TEXT];
 	uint32_t i;
 
 	printf("\n%-10s %-8s %7s %7s %7s %s\n", "GENERATION", "STATE", "AGE",
 	    "WORKERS", "CLIENTS", "DRAINS-UNTIL");
 	for (i = 0; i < s->ngenerations && i < SCOREBOARD_GENERATIONS; i++) {
 		g = &s->generations[i];
-		printf("%10u %-8s %7" PRId64 " %7u %7u %s\n", g->number,
-		    tally_generation_state(s, g),
-		    tally_elapsed(g->since, tally_now(snapshot)) / 1000, g->workers, g->clients,
-		    wall_text(s, g->until, until));
+		printf("%10u %-8s %7s %7u %7u %s\n", g->number,
+		    tally_generation_state(s, g), human_time(age,
+		    tally_elapsed(g->since, tally_now(snapshot))),
+		    g->workers, g->clients, wall_text(s, g->until, until));
 	}
 	if (s->ngenerations > SCOREBOARD_GENERATIONS)
 		printf("and %u older ones\n",
@@ -218,6 +218,7 @@ static void
 print_services(const struct snapshot *snapshot, const struct tally *sum)
 {
 	const struct status *s = &snapshot->status;
+	char n[HUMAN_TEXT];
 	int i;
 
 	printf("\n%-15s %12s %6s %6s %8s %8s %7s %6s\n", "SERVICE", "ACCEPTED",
@@ -225,15 +226,55 @@ print_services(const struct snapshot *snapshot, const struct tally *sum)
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
-		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u",
+		printf("%-15s %12s %6u %6u %8u %8u %7u %6u",
 		    quoted(s->service[i].name),
-		    sum[i].number[NUMBER_ACCEPTED],
+		    human_count(n, sum[i].number[NUMBER_ACCEPTED]),
 		    sum[i].busy, sum[i].idle, sum[i].starting,
 		    sum[i].draining, s->service[i].delayed,
 		    s->service[i].workers_max);
 		if (snapshot->alive)
 			print_next_try(&s->service[i]);
 		putchar('\n');
+	}
+}
+
+/* `0.012', or `12ms' on a terminal; `-' when there were none. */
+static const char *
+mean_text(char buf[HUMAN_TEXT], const uint64_t *times)
+{
+	uint64_t n = 0;
+	int i;
+
+	for (i = 0; i <= HISTOGRAM_BOUNDS; i++)
+		n += times[1 + i];
+	if (n == 0)
+		strlcpy(buf, "-", HUMAN_TEXT);
+	else
+		human_seconds(buf, (int64_t)(times[0] / n));
+	return buf;
+}
+
+static void
+print_numbers(const struct status *s, const struct tally *sum)
+{
+	char text[6][HUMAN_TEXT];
+	const uint64_t *n;
+	int i;
+
+	printf("\n%-15s %10s %8s %10s %10s %9s %9s\n", "NUMBERS", "SERVED",
+	    "REFUSED", "IN", "OUT", "TIME", "WAIT");
+	for (i = 0; i < CONF_SERVICES_MAX; i++) {
+		if (!s->service[i].used)
+			continue;
+		n = sum[i].number;
+		printf("%-15s %10s %8s %10s %10s %9s %9s\n",
+		    quoted(s->service[i].name),
+		    human_count(text[0], n[NUMBER_SERVED]),
+		    human_count(text[1], numbers_refusals(n)),
+		    human_size(text[2], n[NUMBER_IN]),
+		    human_size(text[3], n[NUMBER_OUT]),
+		    mean_text(text[4], &n[NUMBER_SERVICE]),
+		    mean_text(text[5], &n[NUMBER_WAIT]));
 	}
 }
 
@@ -267,14 +308,14 @@ show_status(struct server *server)
 	code = print_verdict(server, sum);
 	print_master(s, unstable);
 	print_services(s, sum);
+	print_numbers(&s->status, sum);
 	print_listeners(&s->status);
 	print_generations(s);
 	return code;
 }
 
-/* What to think of the rows of workers or deaths that follow. */
-static int
-warn_if_down(const struct server *server)
+int
+show_warning(const struct server *server)
 {
 	char error[CONF_ERROR_MAX];
 
@@ -288,106 +329,25 @@ warn_if_down(const struct server *server)
 	return CTL_UNKNOWN;
 }
 
-/* The state's age, and the client if there is one. */
-static void
-print_worker(const struct status *s, uint32_t number, const struct slot *c)
-{
-	char client[24] = "-", peer[ADDRESS_TEXT];
-
-	/* 0: its proxy has yet to say who it is. */
-	if (look_serving(c) && c->client != 0)
-		snprintf(client, sizeof(client), "%" PRIu64, c->client);
-	printf("%5u %-8s %7d %3u %7" PRIu64 " %7s %7" PRId64 " %-21s %s\n",
-	    number, tally_worker_state(c), c->pid, c->generation,
-	    c->number[NUMBER_SERVED], client,
-	    tally_elapsed(tally_since(c), clock_now()) / 1000,
-	    tally_peer_text(c, peer),
-	    quoted(s->service[c->service].name));
-}
-
-/*
- * Its memory and CPU time, of this moment, when it is what its worker says: a
- * child of a child of the master.
- */
-static void
-print_program(const struct snapshot *s, uint32_t number)
-{
-	const struct slot *c = &s->slot[number];
-	struct usage worker, program;
-
-	printf("%5u %7d %7" PRId64 " ", number, c->program,
-	    tally_elapsed(c->born, clock_now()) / 1000);
-	if (s->alive && usage_of(c->program, &program) == 0 &&
-	    program.parent == c->pid && usage_of(c->pid, &worker) == 0 &&
-	    worker.parent == s->status.pid)
-		printf("%9" PRId64 " %6" PRId64 ".%02d ",
-		    program.memory / 1024, program.cpu / 1000,
-		    (int)(program.cpu % 1000 / 10));
-	else
-		printf("%9s %9s ", "-", "-");
-	printf("%s\n", quoted(s->status.service[c->service].name));
-}
-
-static bool
-has_program(const struct slot *c)
-{
-	return c->seq % 2 == 0 && c->state != SLOT_FREE && c->program != 0;
-}
-
-static void
-print_programs(const struct snapshot *s)
-{
-	bool first = true;
-	uint32_t i;
-
-	for (i = 0; i < s->nslots; i++) {
-		if (!has_program(&s->slot[i]))
-			continue;
-		if (first)
-			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
-			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
-		first = false;
-		print_program(s, i);
-	}
-}
-
-int
-show_workers(struct server *server)
-{
-	const struct snapshot *s = &server->now;
-	int code = warn_if_down(server);
-	uint32_t i;
-
-	printf("%5s %-8s %7s %3s %7s %7s %7s %-21s %s\n", "SLOT", "STATE",
-	    "PID", "GEN", "SERVED", "CLIENT", "SECONDS", "ADDRESS", "SERVICE");
-	for (i = 0; i < s->nslots; i++) {
-		if (s->slot[i].seq % 2 != 0)
-			printf("%5u unstable\n", i);
-		else if (s->slot[i].state != SLOT_FREE)
-			print_worker(&s->status, i, &s->slot[i]);
-	}
-	print_programs(s);
-	return code;
-}
-
 static void
 print_death(const struct status_death *d)
 {
 	char at[TALLY_TEXT], client[24] = "-", how[TALLY_TEXT];
+	char age[HUMAN_TEXT], served[HUMAN_TEXT];
 
 	if (d->client != 0)
 		snprintf(client, sizeof(client), "%" PRIu64, d->client);
-	printf("%-20s %7d %5u %3u %6" PRId64 " %6" PRIu64 " %6s %-7s %s\n",
+	printf("%-20s %7d %5u %3u %6s %6s %6s %-7s %s\n",
 	    tally_time(d->at, at), d->pid, d->slot, d->generation,
-	    d->age / 1000, d->served, client, quoted(d->service),
-	    tally_death(d, how));
+	    human_time(age, d->age), human_count(served, d->served), client,
+	    quoted(d->service), tally_death(d, how));
 }
 
 int
 show_deaths(struct server *server)
 {
 	const struct status *s = &server->now.status;
-	int code = warn_if_down(server);
+	int code = show_warning(server);
 	uint64_t i, n = s->ndeaths;
 
 	printf("%-20s %7s %5s %3s %6s %6s %6s %-7s %s\n", "TIME", "PID", "SLOT",
@@ -400,7 +360,7 @@ show_deaths(struct server *server)
 int
 show_json(struct server *server)
 {
-	int code = warn_if_down(server);
+	int code = show_warning(server);
 
 	json_write(stdout, &server->now);
 	return code;
@@ -409,7 +369,7 @@ show_json(struct server *server)
 int
 show_metrics(struct server *server)
 {
-	int code = warn_if_down(server);
+	int code = show_warning(server);
 
 	metrics_write(stdout, &server->now);
 	return code;

@@ -2,10 +2,11 @@
  * snapshot.c: a private copy of the scoreboard for people to see.
  *
  * It reads files with pread(2) and never maps: one that is cut meanwhile is a
- * short read and not a SIGBUS.  A worker has a mapping, which nobody can cut.  Nothing read is believed: magic, version and
- * sizes first, then every number that could mislead a caller is forced into
- * its range (RULES R5).  It never waits for a writer; what keeps changing
- * under three tries is called unstable (R4).
+ * short read and not a SIGBUS.  A worker has a mapping, which nobody can cut.
+ * Nothing read is believed: magic, version and sizes first, then every number
+ * that could mislead a caller is forced into its range (RULES R5).  It never
+ * waits for a writer; what keeps changing under three tries is called unstable
+ * (R4).
  *
  * Whether a master lives is asked of its lock, which is looked up and not
  * tried.  Only when none is shown and the master did not end in order (it was
@@ -255,13 +256,21 @@ load_status(const struct snapshot_file *f, struct status *s, char *error)
 	return 0;
 }
 
+/* One that was killed is shown until the last of its workers has left. */
+static void
+look_for_holder(struct snapshot *s)
+{
+	s->holder = holder_of(s->file[STATUS].fd);
+	s->alive = s->holder != -1 && !holder_is_gone(s->holder);
+}
+
 /* No holder is shown: is there none? */
 static int
 try_lock(struct snapshot *s, char *error)
 {
 	const struct snapshot_file *f = &s->file[STATUS];
 
-	if (s->status.state == MASTER_STOPPED)
+	if (s->status.state == MASTER_STOPPED || s->holder > 0)
 		return 0;
 	if (flock(f->fd, LOCK_SH | LOCK_NB) == 0) {
 		flock(f->fd, LOCK_UN);
@@ -339,8 +348,7 @@ snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 	if (file_open(&s->file[STATUS], &s->owner, error) == -1)
 		return -1;
 	/* In this order: what a dead one has left will not change. */
-	s->holder = holder_of(s->file[STATUS].fd);
-	s->alive = s->holder != -1;
+	look_for_holder(s);
 	if (load_status(&s->file[STATUS], &s->status, error) == -1 ||
 	    (!s->alive && try_lock(s, error) == -1) ||
 	    file_open(&s->file[SLOTS], &writer, error) == -1)
@@ -361,8 +369,7 @@ snapshot_read_head(struct snapshot *s, char error[CONF_ERROR_MAX])
 	f->fd = -1;
 	if (file_open(f, &s->owner, error) == -1)
 		return -1;
-	s->holder = holder_of(f->fd);
-	s->alive = s->holder != -1;
+	look_for_holder(s);
 	if ((stable = read_stable(f, &s->status, head, error)) == -1)
 		return -1;
 	if (s->status.magic != SCOREBOARD_MAGIC)

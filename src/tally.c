@@ -129,12 +129,13 @@ tally_peer(const struct slot *c, struct address *a)
 {
 	struct sockaddr_in *sin = (void *)&a->ss;
 	struct sockaddr_in6 *sin6 = (void *)&a->ss;
+	const uint32_t family = c->peer_family;
 
 	if (!look_serving(c))
 		return false;
 	memset(a, 0, sizeof(*a));
-	a->ss.ss_family = (sa_family_t)c->peer_family;
-	switch (c->peer_family) {
+	a->ss.ss_family = (sa_family_t)family;
+	switch (family) {
 	case AF_INET:
 		a->len = sizeof(*sin);
 		memcpy(&sin->sin_addr, c->peer, sizeof(sin->sin_addr));

@@ -21,6 +21,7 @@ unit() {
 @test "unit: listen" { unit listen; }
 @test "unit: log" { unit log; }
 @test "unit: logger" { unit logger; }
+@test "unit: numbers" { unit numbers; }
 @test "unit: page" { unit page; }
 @test "unit: pool" { unit pool; }
 @test "unit: proxyproto" { unit proxyproto; }

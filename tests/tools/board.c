@@ -8,6 +8,7 @@
  *	seed=N		random bytes behind both headers, sequences even
  *	stuck=N		the sequence number of slot N stays odd
  *	deaths=N	so many deaths
+ *	hostile=1	texts that could harm a terminal, HTML, JSON, metrics
  *	size=N		status file cut or grown to N bytes; slots-size=N
  *
  * After `--' comes a command: board then plays the master while that runs, as
@@ -57,6 +58,8 @@ static struct {
 	STATUS_FIELD("delayed", service[0].delayed),
 	STATUS_FIELD("retry-at", service[0].retry_at),
 	STATUS_FIELD("workers-max", service[0].workers_max),
+	STATUS_FIELD("accepted", service[0].number[NUMBER_ACCEPTED]),
+	STATUS_FIELD("bytes-in", service[0].number[NUMBER_IN]),
 	STATUS_FIELD("wait-status", death[0].wait_status),
 	STATUS_FIELD("killed", death[0].killed),
 	STATUS_FIELD("age", death[0].age),
@@ -153,6 +156,24 @@ fill_slots(void)
 		s->peer_port = 59823;
 		memcpy(&s->peer, "\x7f\0\0\1", 4);
 	}
+}
+
+static void
+make_hostile(void)
+{
+	static const char name[] = "a\"b\\c\n\033[31m\xff{}=,\302\233\r</s>";
+	static const char line[] = "unix:/</script><script>alert(1)</script>"
+	    "<!-- ]]> ' \" \\\" \n# HELP x y\033]0;t\007\351\177 end";
+	int i;
+
+	strcpy(status->service[0].name, name);
+	strcpy(status->product, name);
+	strcpy(status->listener[0].name, line);
+	strcpy(status->reload_why, line);
+	strcpy(status->upgrade.why, line);
+	status->upgrade.outcome = status->reload = RELOAD_FAILED;
+	for (i = 0; i < SCOREBOARD_DEATHS; i++)
+		strcpy(status->death[i].service, name);
 }
 
 /* All behind the headers; the sequence numbers must let it be read. */
@@ -327,6 +348,8 @@ main(int argc, char *argv[])
 		value = strtoll(equals + 1, NULL, 0);
 		if (strcmp(argv[i], "seed") == 0)
 			scramble(value);
+		else if (strcmp(argv[i], "hostile") == 0)
+			make_hostile();
 		else if (strcmp(argv[i], "deaths") == 0)
 			add_deaths(value);
 		else if (strcmp(argv[i], "stuck") == 0)

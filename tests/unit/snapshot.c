@@ -130,6 +130,41 @@ test_cut(void)
 	CHECK(says("too long"));
 }
 
+/* A worker that dies between the two readings is counted once. */
+static void
+test_buried(void)
+{
+	static struct status after = { .magic = SCOREBOARD_MAGIC,
+	    .version = SCOREBOARD_VERSION, .size = sizeof(after),
+	    .nslots = NSLOTS, .slots_used = NSLOTS, .nburials = 2,
+	    .burial = { { 2, 5 }, { 3, 5 } } };
+	static struct tally sum[CONF_SERVICES_MAX];
+	struct slot slot = { .epoch = 5, .state = SLOT_IDLE };
+
+	fresh();
+	slot.number[NUMBER_ACCEPTED] = 10;
+	put(slots, &slot, sizeof(slot), offsetof(struct commons, slot) +
+	    2 * sizeof(slot));
+	slot.epoch = 7;		/* its slot has been used again */
+	put(slots, &slot, sizeof(slot), offsetof(struct commons, slot) +
+	    3 * sizeof(slot));
+	after.service[0].number[NUMBER_ACCEPTED] = 20;
+	CHECK(snapshot_init(&s, path) == 0);
+	CHECK(snapshot_read(&s, error) == 0);
+	put(path, &after, sizeof(after), 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(tally(&s, sum) == 0);
+	CHECK(sum[0].number[NUMBER_ACCEPTED] == 30);
+	CHECK(sum[0].idle == 1);
+	/* Too many to tell which: all is read once more. */
+	after.nburials = 2 * SCOREBOARD_BURIALS;
+	CHECK(snapshot_read(&s, error) == 0);
+	put(path, &after, sizeof(after), 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(s.status.nburials == 2 * SCOREBOARD_BURIALS);
+	snapshot_free(&s);
+}
+
 static void
 test_stuck(void)
 {
@@ -265,6 +300,7 @@ static const struct {
 	{ "good", test_good },
 	{ "cut", test_cut },
 	{ "stuck", test_stuck },
+	{ "buried", test_buried },
 	{ "header", test_header },
 	{ "noise", test_noise },
 	{ "missing", test_missing },
