@@ -135,7 +135,7 @@ load web
 	END
 }
 
-@test "a service that is full: 100 of 100 scrapes are answered, each within 50 ms" {
+@test "a service that is full: 100 of 100 scrapes are answered, within 50 ms" {
 	scrapes_of_full 200 50
 }
 
