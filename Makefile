@@ -170,6 +170,10 @@ tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
 tests/build/%: $(srcdir)/tests/bench/%.c config.mk config.flags
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
 
+# This one measures the program itself.
+tests/build/rules: $(srcdir)/tests/bench/rules.c $(common)
+	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $^ $(libs)
+
 # What the benchmarks start for each connection: as small as can be.
 tests/build/handler-static: $(srcdir)/tests/bench/handler.c config.flags
 	@mkdir -p $(@D)

@@ -1,10 +1,11 @@
 /*
  * admit.c: whether a connection may come in, and when the next one is taken.
  *
- * In a worker, for the kinds of service that it accepts for.  Limits per
- * source count over all workers, in the table of sources.c; so does the rate
- * of a service, in the commons.  It never waits: whoever may not come in is
- * refused at once, and the worker is told how long to rest.
+ * In a worker, for the kinds of service that it accepts for.  The rules come
+ * first: whom they refuse counts for no limit of a source.  These count over
+ * all workers, in the table of sources.c; so does the rate of a service, in the
+ * commons.  It never waits: whoever may not come in is refused at once, and the
+ * worker is told how long to rest.
  *
  * The rate of a service is kept before accept(2): a worker that finds it
  * reached reserves the next turn and rests until then, so that clients wait
@@ -28,6 +29,9 @@ static struct {
 	struct commons_service *service;
 	const uint64_t	*secret;
 	int		 row, slot;
+	bool		 ruled;		/* there are rules, and ... */
+	struct rules	 rules;
+	const char	*variables;	/* ... what they say of this client */
 	bool		 limited;	/* there is a limit per source */
 	bool		 reserved;	/* the next turn of the rate is ours */
 	struct source_limit limit;
@@ -37,7 +41,9 @@ static struct {
 		struct prefix network;
 		int	 most;
 	} exception[EXCEPTIONS];
-} me;
+} me = { .variables = "" };
+
+static const char *const by_name[] = { "deny", "rules", "default" };
 
 /* us for each; a rate of which there is none has 0 */
 static int64_t
@@ -49,6 +55,15 @@ interval(const struct conf_rate *rate)
 		return 0;
 	us = rate->per * 1000 / rate->count;
 	return us > 0 ? us : 1;
+}
+
+int
+admit_open(const struct worker *w)
+{
+	if (!conf_has_rules(w->conf))
+		return 0;
+	me.ruled = true;
+	return ruleset_map(&me.rules, w->rules, w->conf->name);
 }
 
 void
@@ -91,6 +106,50 @@ most_of(const struct prefix *host)
 	return most;
 }
 
+/* A user's rule, or else that of its group. */
+static bool
+ask_of_user(int fd, struct rules_answer *answer)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	struct rule rule;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == -1) {
+		*answer = (struct rules_answer){ .deny = true,
+		    .variables = "" };
+		return true;
+	}
+	rules_id(&rule, RULES_UID, peer.uid);
+	if (rules_find(&me.rules, RULES_UID, &rule.who, answer))
+		return true;
+	rules_id(&rule, RULES_GID, peer.gid);
+	return rules_find(&me.rules, RULES_GID, &rule.who, answer);
+}
+
+static const char *
+ask_rules(const struct conn *c)
+{
+	struct rules_answer answer;
+	struct prefix who;
+	bool found;
+
+	if (address_bits(&c->peer, &who))
+		found = rules_find(&me.rules, who.ipv6 ? RULES_IPV6 :
+		    RULES_IPV4, &who, &answer);
+	else
+		found = ask_of_user(c->fd, &answer);
+	if (!found)
+		rules_otherwise(&me.rules, &answer);
+	me.variables = answer.variables;
+	return answer.deny ? by_name[answer.by] : NULL;
+}
+
+const char *
+admit_variables(void)
+{
+	return me.variables;
+}
+
 static const char *
 claim(const struct conn *c)
 {
@@ -131,9 +190,13 @@ take_turn(int64_t now)
 const char *
 admit(const struct conn *c)
 {
+	const char *why;
+
 	if (me.conf->rate.count > 0 && !me.reserved)
 		take_turn(c->started * 1000);
 	me.reserved = false;
+	if (me.ruled && (why = ask_rules(c)) != NULL)
+		return why;
 	return me.limited ? claim(c) : NULL;
 }
 

@@ -23,7 +23,6 @@
 
 #include "preforkd.h"
 
-#define PLACE		256	/* room for a file and a line in an error */
 #define SHOWN		128	/* for a quoted word */
 
 /* A line of a file; line 0: the command line's `-o', `-l'. */
@@ -38,6 +37,7 @@ struct section {
 	struct conf_service *service;
 	struct where	 at;
 	struct where	 seen[SETTINGS];
+	struct rule_list rules;		/* of allow and deny */
 };
 
 /* The name of a file, which lives as long as a `where' can mean it. */
@@ -61,17 +61,10 @@ struct loader {
 
 static int load_file(struct loader *, const char *);
 
-/* `FILE:LINE', or `FILE' alone. */
 static const char *
-place(char buf[PLACE], const struct where *at)
+place(char buf[ERROR_PLACE], const struct where *at)
 {
-	size_t len;
-
-	log_quote(buf, PLACE - 16, at->file, strlen(at->file));
-	len = strlen(buf);
-	if (at->line > 0)
-		snprintf(buf + len, PLACE - len, ":%d", at->line);
-	return buf;
+	return error_place(buf, at->file, at->line);
 }
 
 /* The one place that makes an error; always -1. */
@@ -79,7 +72,7 @@ __attribute__((__format__(printf, 3, 4)))
 static int
 wrong(struct loader *ld, const struct where *at, const char *fmt, ...)
 {
-	char file[PLACE];
+	char file[ERROR_PLACE];
 	va_list ap;
 	int n;
 
@@ -178,6 +171,31 @@ assign_words(struct loader *ld, const struct setting *row,
 	return not_allowed(ld, row, word[0]);
 }
 
+/* Each word of `allow' or `deny' is a rule. */
+static int
+add_rules(struct loader *ld, const struct setting *row, const struct parse *p)
+{
+	struct section *section = ld->section;
+	struct rule rule = { .deny = strcmp(row->name, "deny") == 0,
+	    .by = RULES_BY_LINE, .file = ld->at.file, .line = ld->at.line };
+	char text[SETTING_WHO], buf[SHOWN];
+	const char *why;
+	int i;
+
+	for (i = 1; i < p->nwords; i++) {
+		why = setting_who(p->word[i], &rule, text);
+		if (why == NULL && section->rules.n == CONF_RULES_MAX)
+			why = "too many: a service must have at most 1000, "
+			    "and a file of rules for more";
+		if (why != NULL)
+			return wrong(ld, &ld->at, "%s %s: %s", row->name,
+			    shown(buf, p->word[i]), why);
+		if (!rules_add(&section->rules, &rule))
+			return out_of_memory(ld);
+	}
+	return assign_words(ld, row, p->word + 1, p->nwords - 1);
+}
+
 static bool
 same_address(const struct conf_listen *a, const struct conf_listen *b)
 {
@@ -253,7 +271,7 @@ static int
 check_section(struct loader *ld, const char *name)
 {
 	const struct section *section;
-	char first[PLACE];
+	char first[ERROR_PLACE];
 	int n = 1;
 
 	if (!good_name(name))
@@ -388,7 +406,7 @@ check_place(struct loader *ld, const struct setting *row)
 {
 	struct where *seen = &ld->section->seen[row - settings];
 	const bool before = ld->section == &ld->first;
-	char first[PLACE];
+	char first[ERROR_PLACE];
 
 	if (row->scope == SCOPE_ANY)
 		return 0;
@@ -425,6 +443,8 @@ apply(struct loader *ld, const struct parse *p)
 	if (row->type == TYPE_LISTEN)
 		return add_listen(ld, ld->section->service, p->word + 1,
 		    p->nwords - 1);
+	if (row->type == TYPE_WHO)
+		return add_rules(ld, row, p);
 	if (is_list(row))
 		return assign_words(ld, row, p->word + 1, p->nwords - 1);
 	if (row->scope == SCOPE_GLOBAL)
@@ -458,7 +478,7 @@ load_file(struct loader *ld, const char *path)
 	size_t size;
 	int rv;
 
-	if ((text = parse_file(path, &size, &why)) == NULL) {
+	if ((text = parse_file(path, CONF_FILE_MAX, &size, &why)) == NULL) {
 		if (ld->included)
 			return wrong(ld, &ld->at, "include %s: %s",
 			    shown(buf, path), why);
@@ -675,7 +695,7 @@ is_for(const struct setting *row, enum conf_kind kind)
 	    "idle-timeout", "connection-timeout", "log-connections",
 	    "per-source", "per-source-prefix", "per-source-rate",
 	    "per-source-for", "proxy-protocol", "rate", "min-rate",
-	    "when-full", "refuse" };
+	    "when-full", "refuse", "allow", "deny", "default", "rules" };
 	static const char *const only[] = { "ready-time", "max-age",
 	    "max-memory", "max-memory-hard", "stop-signal" };
 	size_t i;
@@ -722,6 +742,29 @@ check_memory(struct loader *ld, const struct section *section)
 	    "max-memory %lld: must be at most max-memory-hard, %lld",
 	    service->name, (long long)service->max_memory,
 	    (long long)service->max_memory_hard);
+}
+
+bool
+conf_has_rules(const struct conf_service *service)
+{
+	return service->kind != CONF_RESIDENT && (service->allow != NULL ||
+	    service->deny != NULL || service->rules[0] != '\0' ||
+	    service->otherwise == CONF_OTHERWISE_DENY);
+}
+
+/* Who allows some wants others kept out. */
+static int
+check_rules(struct loader *ld, const struct section *section)
+{
+	const struct conf_service *service = section->service;
+
+	if (service->allow == NULL || service->deny != NULL ||
+	    service->rules[0] != '\0' ||
+	    service->otherwise == CONF_OTHERWISE_DENY)
+		return 0;
+	return wrong(ld, origin(ld, section, "allow"), "service %s: allow: "
+	    "must have `default deny', a deny line or a file of rules with "
+	    "it, or everybody may come in", service->name);
 }
 
 static int
@@ -804,6 +847,7 @@ check(struct loader *ld)
 		if (settle_kind(ld, section) == -1 ||
 		    check_kind(ld, section) == -1 ||
 		    check_memory(ld, section) == -1 ||
+		    check_rules(ld, section) == -1 ||
 		    check_service(ld, section) == -1 ||
 		    settle_user(ld, section) == -1)
 			return -1;
@@ -830,6 +874,52 @@ check_programs(struct loader *ld)
 			return wrong(ld, origin(ld, section, conf_kind_name(
 			    section->service->kind)), "service %s: %s",
 			    section->service->name, why);
+	return 0;
+}
+
+/* As the child that compiles them wants them. */
+static int
+collect_rules(const struct loader *ld, struct ruleset *set)
+{
+	const struct section *section;
+	const struct where *at;
+	int n = 0;
+
+	TAILQ_FOREACH(section, &ld->sections, entry) {
+		if (!conf_has_rules(section->service))
+			continue;
+		at = origin(ld, section, "rules");
+		set[n] = (struct ruleset){ .source = {
+		    .service = section->service->name,
+		    .deny = section->service->otherwise ==
+		    CONF_OTHERWISE_DENY, .list = section->rules },
+		    .named_in = at->file, .named_at = at->line };
+		if (section->service->rules[0] != '\0')
+			set[n].file = section->service->rules;
+		n++;
+	}
+	return n;
+}
+
+/* Into the memory file of the caller, or into one of our own. */
+static int
+compile_rules(struct loader *ld, int fd)
+{
+	struct ruleset set[CONF_SERVICES_MAX];
+	const int n = collect_rules(ld, set);
+
+	if (n == 0)
+		return 0;
+	if (fd == 0)
+		fd = ld->conf->rules = ruleset_create();
+	if (fd == -1)
+		return wrong(ld, &ld->file, "rules: memfd_create: %s",
+		    strerror(errno));
+	if (ruleset_compile(fd, set, n, ld->error) == -1)
+		return -1;
+	if (ld->conf->rules != -1 && ruleset_seal(fd) == -1)
+		return wrong(ld, &ld->file, "rules: fcntl F_ADD_SEALS: %s",
+		    strerror(errno));
 	return 0;
 }
 
@@ -868,6 +958,7 @@ start(struct loader *ld, bool foreground, char error[CONF_ERROR_MAX])
 	if ((ld->conf = calloc(1, sizeof(*ld->conf))) == NULL)
 		return out_of_memory(ld);
 	TAILQ_INIT(&ld->conf->services);
+	ld->conf->rules = -1;
 	return load_defaults(ld, foreground);
 }
 
@@ -879,6 +970,7 @@ finish(struct loader *ld, int rv)
 
 	while ((section = TAILQ_FIRST(&ld->sections)) != NULL) {
 		TAILQ_REMOVE(&ld->sections, section, entry);
+		rules_free(&section->rules);
 		free(section);
 	}
 	while ((name = SLIST_FIRST(&ld->names)) != NULL) {
@@ -902,7 +994,7 @@ conf_load(const struct conf_source *source, char error[CONF_ERROR_MAX])
 	    load_listens(&ld, source->listens) == -1 ||
 	    load_overrides(&ld, source->overrides) == -1)
 		return finish(&ld, -1);
-	if (check(&ld) == -1)
+	if (check(&ld) == -1 || compile_rules(&ld, source->rules) == -1)
 		return finish(&ld, -1);
 	return finish(&ld, check_programs(&ld));
 }
@@ -930,6 +1022,8 @@ free_service(struct conf_service *service)
 	for (i = 0; i < CONF_KINDS; i++)
 		setting_free_words(service->command[i]);
 	setting_free_words(service->env);
+	setting_free_words(service->allow);
+	setting_free_words(service->deny);
 	setting_free_words(service->per_source_for);
 	setting_free_words(service->proxy_protocol);
 	free_listens(service);
@@ -948,6 +1042,8 @@ conf_free(struct conf *conf)
 		TAILQ_REMOVE(&conf->services, service, entry);
 		free_service(service);
 	}
+	if (conf->rules != -1)
+		close(conf->rules);
 	free(conf->status_file);
 	free(conf->pidfile);
 	free(conf->log.path);

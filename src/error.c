@@ -28,3 +28,15 @@ error_at(char error[CONF_ERROR_MAX], const char *what, const char *path,
 	return error_say(error, "%s %s: %s", what, log_quote(quoted,
 	    sizeof(quoted), path, strlen(path)), why);
 }
+
+char *
+error_place(char buf[ERROR_PLACE], const char *file, int line)
+{
+	size_t len;
+
+	log_quote(buf, ERROR_PLACE - 16, file, strlen(file));
+	len = strlen(buf);
+	if (line > 0)
+		snprintf(buf + len, ERROR_PLACE - len, ":%d", line);
+	return buf;
+}

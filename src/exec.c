@@ -154,6 +154,26 @@ describe(struct conn *c)
 	program_env_put(&env, "TCPCONNNUM", "%d", count_connections());
 }
 
+/* The rule that let the client in has the last word. */
+static bool
+describe_by_rule(void)
+{
+	const char *p = admit_variables();
+	char name[256];
+	size_t len;
+
+	for (; *p != '\0'; p += strlen(p) + 1) {
+		len = strcspn(p, "=");
+		if (len >= sizeof(name) || p[len] == '\0')
+			return false;
+		memcpy(name, p, len);
+		name[len] = '\0';
+		if (!program_env_put(&env, name, "%s", p + len + 1))
+			return false;
+	}
+	return true;
+}
+
 /* One line in a second, of all workers of the service. */
 static void
 say_failure(const char *why)
@@ -440,7 +460,9 @@ exec_serve(struct conn *c)
 	describe(c);
 	sig_block(&old);
 	session_watch();
-	if ((why = find()) != NULL || (why = start(&w)) != NULL) {
+	why = describe_by_rule() ? find() :
+	    "no room for the variables of its rule";
+	if (why != NULL || (why = start(&w)) != NULL) {
 		say_failure(why);
 		c->end = CONN_FAILED;
 	} else {

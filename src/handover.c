@@ -254,6 +254,7 @@ save_generations(const struct master *m, struct state *s)
 		r->number = g->number;
 		r->since = g->since;
 		r->leave_from = g->leave_from;
+		r->rules = g->conf->rules == -1 ? 0 : g->conf->rules;
 		if ((out = open_memstream(&r->text, &size)) == NULL)
 			return -1;
 		conf_dump(g->conf, out);
@@ -380,6 +381,8 @@ restore_generation(struct master *m, const struct state_generation *r,
 		strlcpy(why, error, sizeof(why));
 		return error_say(error, "settings in force: %s", why);
 	}
+	if (r->rules != 0)
+		conf->rules = (int)r->rules;
 	*made = reload_adopt(m, conf, (uint32_t)r->number);
 	if (*made == NULL)
 		return error_say(error, no_memory);

@@ -58,7 +58,8 @@ master_allocate(struct master *m)
 	m->unused = private_table((size_t)n, sizeof(*m->unused));
 	while (n > 0)
 		m->unused[m->nunused++] = --n;
-	m->reload.fd = m->upgrade.binary = m->upgrade.state = -1;
+	m->reload.fd = m->reload.rules = -1;
+	m->upgrade.binary = m->upgrade.state = -1;
 	TAILQ_INIT(&m->generations);
 	TAILQ_INIT(&m->pools);
 	TAILQ_INIT(&m->listeners);

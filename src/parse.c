@@ -6,7 +6,7 @@
  * no setting; what it says is wrong goes to conf.c, which adds file and line.
  * It must not trust a byte: text may be anything a disk holds.
  *
- * Limits: 1 MB a file, 16384 bytes a line, 256 words a line.  Control
+ * Limits: 16384 bytes a line, 256 words a line.  Control
  * characters other than tab are refused, CR too: a file with CRLF ends would
  * else have an invisible byte at the end of every value.
  */
@@ -21,8 +21,6 @@
 #include <unistd.h>
 
 #include "preforkd.h"
-
-#define FILE_MAX	(1024 * 1024)
 
 static const struct {
 	const char	*name;
@@ -56,35 +54,83 @@ open_regular(const char *path, const char **why)
 	return -1;
 }
 
-char *
-parse_file(const char *path, size_t *size, const char **why)
+/* What fstat(2) says of a size is not true of /proc. */
+static char *
+read_all(int fd, size_t most, size_t *size, const char **why)
 {
+	static char too_large[48];
 	char *text;
 	ssize_t n;
-	int fd;
 
-	if ((fd = open_regular(path, why)) == -1)
-		return NULL;
 	*size = 0;
-	if ((text = malloc(FILE_MAX + 1)) == NULL) {
+	if ((text = malloc(most + 1)) == NULL) {
 		*why = strerror(errno);
-		close(fd);
 		return NULL;
 	}
-	/* What fstat(2) says of a size is not true of /proc, nor for long. */
-	while ((n = read(fd, text + *size, FILE_MAX + 1 - *size)) != 0) {
+	while ((n = read(fd, text + *size, most + 1 - *size)) != 0) {
 		if (n > 0)
 			*size += (size_t)n;
 		else if (errno != EINTR)
 			break;
 	}
-	if (n == 0 && *size <= FILE_MAX) {
-		close(fd);
+	if (n == 0 && *size <= most)
 		return text;
-	}
-	*why = n == 0 ? "too large: must be at most 1 MB" : strerror(errno);
-	close(fd);
+	snprintf(too_large, sizeof(too_large), "too large: must be at most "
+	    "%zu MB", most >> 20);
+	*why = n == 0 ? too_large : strerror(errno);
 	free(text);
+	return NULL;
+}
+
+/* Whether it is the file that fd is, and nobody has written meanwhile. */
+static bool
+same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	    a->st_size == b->st_size &&
+	    a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Once; *changed when it was written or replaced meanwhile. */
+static char *
+read_once(const char *path, size_t most, size_t *size, bool *changed,
+    const char **why)
+{
+	struct stat before, after, named;
+	char *text;
+	int fd;
+
+	*changed = false;
+	if ((fd = open_regular(path, why)) == -1)
+		return NULL;
+	text = NULL;
+	if (fstat(fd, &before) == -1)
+		*why = strerror(errno);
+	else
+		text = read_all(fd, most, size, why);
+	if (text != NULL && (fstat(fd, &after) == -1 ||
+	    stat(path, &named) == -1 || !same_file(&before, &after) ||
+	    !same_file(&after, &named)))
+		*changed = true;
+	close(fd);
+	return text;
+}
+
+char *
+parse_file(const char *path, size_t most, size_t *size, const char **why)
+{
+	char *text;
+	bool changed;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		text = read_once(path, most, size, &changed, why);
+		if (text == NULL || !changed)
+			return text;
+		free(text);
+	}
+	*why = "changes while it is read: must be whole before";
 	return NULL;
 }
 
@@ -97,9 +143,8 @@ parse_start(struct parse *p, const char *text, size_t size)
 	p->nwords = 0;
 }
 
-/* NULL, or what is wrong with the bytes of a line. */
-static const char *
-bad_bytes(const char *line, size_t len, bool first)
+const char *
+parse_bad_bytes(const char *line, size_t len, bool first)
 {
 	size_t i;
 
@@ -179,7 +224,8 @@ parse_next(struct parse *p, const char **why)
 		if ((lf = memchr(p->text, '\n', len)) != NULL)
 			len = (size_t)(lf - p->text);
 		p->line++;
-		if ((*why = bad_bytes(p->text, len, p->line == 1)) != NULL)
+		*why = parse_bad_bytes(p->text, len, p->line == 1);
+		if (*why != NULL)
 			return -1;
 		memcpy(p->buf, p->text, len);
 		p->buf[len] = '\0';

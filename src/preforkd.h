@@ -120,10 +120,14 @@ struct parse {
 };
 
 /*
- * The bytes of a regular file of at most 1 MB, to be freed.  Returns NULL
+ * The bytes of a regular file of at most so many, whole MB, to be freed.  One
+ * that is written or replaced meanwhile is read again, once.  Returns NULL
  * with *why set; never waits for a FIFO or a device.
  */
-char	*parse_file(const char *path, size_t *size, const char **why);
+char	*parse_file(const char *path, size_t most, size_t *size,
+	    const char **why);
+/* NULL, or what is wrong with the bytes of a line; static text. */
+const char *parse_bad_bytes(const char *line, size_t size, bool first);
 void	 parse_start(struct parse *, const char *text, size_t size);
 /*
  * The next line that has words.  Returns 1, 0 at the end, or -1 with *why set
@@ -151,6 +155,9 @@ int	 error_say(char error[CONF_ERROR_MAX], const char *, ...);
 /* The line `WHAT PATH: WHY', with the path escaped; returns -1. */
 int	 error_at(char error[CONF_ERROR_MAX], const char *what,
 	    const char *path, const char *why);
+#define ERROR_PLACE	256
+/* `FILE:LINE', or for line 0 `FILE' alone, escaped; returns buf. */
+char	*error_place(char buf[ERROR_PLACE], const char *file, int line);
 
 /* conf.c: load a configuration, check it, dump it, compare it */
 
@@ -231,6 +238,11 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+enum conf_otherwise {		/* default */
+	CONF_OTHERWISE_ALLOW,
+	CONF_OTHERWISE_DENY
+};
+
 /* Of tcp(7): all of it, or idle is 0. */
 struct conf_keepalive {
 	int64_t		 idle;		/* ms */
@@ -291,6 +303,9 @@ struct conf_service {
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
 	char		 chroot[CONF_ROOT_MAX];	/* empty: none */
+	char		**allow, **deny;	/* NULL-ended; or NULL */
+	int		 otherwise;	/* enum conf_otherwise */
+	char		 rules[CONF_ROOT_MAX];	/* path; empty: none */
 	int		 per_source;	/* connections at once; 0: any */
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
@@ -316,6 +331,7 @@ struct conf {
 	struct conf_log	 log;
 	int		 dumpable;
 	int		 log_level;	/* enum log_level */
+	int		 rules;		/* compiled, and sealed; or -1 */
 	TAILQ_HEAD(, conf_service) services;
 };
 
@@ -327,12 +343,15 @@ struct conf_source {
 	const char	*service;	/* of the command line, or NULL: ... */
 	char *const	*program;	/* ... what it execs; NULL: it is run */
 	bool		 foreground;	/* -d: another default for the log */
+	int		 rules;		/* where to compile them; 0: anew */
 };
 
 /* Limits of what the scoreboard has room for. */
 #define CONF_SERVICES_MAX	64
 #define CONF_LISTENERS_MAX	256	/* sockets; `*:80' is two */
+#define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
+#define CONF_RULES_MAX		1000	/* by lines of a service */
 #define CONF_NAME_MAX		31	/* bytes of a service's name */
 #define CONF_ERROR_MAX		1024
 
@@ -358,8 +377,152 @@ bool	 conf_reloadable(const struct conf *from, const struct conf *to,
 int	 conf_slots(const struct conf *);
 /* Whether so many slots do; false with a line in error. */
 bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
+/* Whether somebody may be refused for who it is. */
+bool	 conf_has_rules(const struct conf_service *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
+
+/* rules.c: who may come in: rules, compiled and looked up */
+
+#define RULES_MOST	1000000		/* of a service */
+#define RULES_TEXT	(32 << 20)	/* bytes of their variables */
+
+enum rules_table {
+	RULES_IPV4,
+	RULES_IPV6,
+	RULES_UID,		/* of a Unix socket's client */
+	RULES_GID,
+	RULES_ANY		/* whoever is in none of these */
+};
+
+/* Where a rule is from; one word each for the log. */
+enum rules_by {
+	RULES_BY_LINE,		/* allow, deny */
+	RULES_BY_FILE,		/* rules */
+	RULES_BY_DEFAULT	/* default */
+};
+
+struct rule {
+	enum rules_table table;
+	struct prefix	 who;
+	bool		 deny;
+	enum rules_by	 by;
+	size_t		 variables;	/* in the text of the list; 0: none */
+	const char	*file;		/* where it stands */
+	int		 line;
+};
+
+/* Starts as all zero. */
+struct rule_list {
+	struct rule	*rule;
+	size_t		 n, room;
+	char		*text;
+	size_t		 size, text_room;
+};
+
+/* Add a copy; false when there is no memory. */
+bool	 rules_add(struct rule_list *, const struct rule *);
+/*
+ * Add variables: strings `NAME=VALUE', each with its NUL.  Returns where they
+ * are, or 0 when there is no room.
+ */
+size_t	 rules_add_text(struct rule_list *, const char *, size_t size);
+/* A user or a group. */
+void	 rules_id(struct rule *, enum rules_table, uint32_t id);
+void	 rules_free(struct rule_list *);
+/*
+ * Sort, and leave out what is there twice.  Returns false when two rules for
+ * the same prefix do not say the same: these are in clash then.
+ */
+bool	 rules_settle(struct rule_list *, const struct rule *clash[2]);
+/* `10.0.0.0/8', `::1', `uid=0'; returns buf. */
+char	*rules_text(const struct rule *, char *buf, size_t size);
+
+/* The rules of a service, settled. */
+struct rules_source {
+	const char	*service;
+	bool		 deny;		/* whom no rule is for */
+	struct rule_list list;
+};
+
+/* The compiled form of all of them, to be freed; NULL: out of memory. */
+char	*rules_compile(const struct rules_source *, int n, size_t *size);
+
+struct rules_part {
+	uint64_t	 keys, values;	/* offsets */
+	uint64_t	 n;
+};
+
+/* A service in the compiled form. */
+struct rules_service {
+	char		 name[CONF_NAME_MAX + 1];
+	struct rules_part part[RULES_ANY];
+	uint64_t	 text, text_size;
+	uint64_t	 otherwise;
+};
+
+struct rules {
+	const char	*image;
+	struct rules_service service;	/* a copy that was checked */
+};
+
+struct rules_answer {
+	bool		 deny;
+	enum rules_by	 by;
+	const char	*variables;	/* strings, and an empty one */
+};
+
+/*
+ * Begin to use a compiled form, which is aligned as by malloc(3) and must stay
+ * there.  Returns false when it is none, or has no such service.
+ */
+bool	 rules_open(struct rules *, const void *image, size_t size,
+	    const char *service);
+/* What the longest prefix says; false when there is none in the table. */
+bool	 rules_find(const struct rules *, enum rules_table,
+	    const struct prefix *, struct rules_answer *);
+/* What is said of everybody else. */
+void	 rules_otherwise(const struct rules *, struct rules_answer *);
+
+/* rulefile.c: rules in the syntax of tcprules */
+
+#define RULEFILE_MAX	(16 << 20)	/* bytes */
+
+/*
+ * Add the rules of a file; path must live as long as the list.  Returns NULL,
+ * or what is wrong: error, with `FILE:LINE: ' in front, or static text about
+ * the whole file.
+ */
+const char *rulefile_read(const char *path, struct rule_list *,
+	    char error[CONF_ERROR_MAX]);
+/* The same from text; 0, or -1 with the line in error. */
+int	 rulefile_parse(const char *path, const char *text, size_t size,
+	    struct rule_list *, char error[CONF_ERROR_MAX]);
+
+/* ruleset.c: rules compiled by a child, into a memory file that is sealed */
+
+struct ruleset {
+	struct rules_source source;
+	const char	*file;		/* NULL: none; and where that ... */
+	const char	*named_in;	/* ... is said */
+	int		 named_at;
+};
+
+/* A memory file for them, or -1 with errno. */
+int	 ruleset_create(void);
+/*
+ * Have a child compile them into it.  Waits, for 8 s at most.  Returns 0, or
+ * -1 with a line in error.
+ */
+int	 ruleset_compile(int fd, struct ruleset *, int n,
+	    char error[CONF_ERROR_MAX]);
+/* From now on nobody can change it; 0, or -1 with errno.  May be repeated. */
+int	 ruleset_seal(int fd);
+/*
+ * In a worker: map it, to look up the rules of a service.  Returns 0, or -1
+ * when it cannot be used.
+ */
+int	 ruleset_map(struct rules *, int fd, const char *service);
 
 /* setting.c: the table of settings, and one value of it */
 
@@ -382,6 +545,7 @@ enum setting_type {
 	TYPE_RATE,		/* struct conf_rate */
 	TYPE_KEEPALIVE,		/* struct conf_keepalive */
 	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_WHO,		/* char **, a prefix, uid or gid a word */
 	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
 	TYPE_LISTEN,		/* a struct conf_listen each */
@@ -407,7 +571,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	60
+#define SETTINGS	64
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -445,6 +609,13 @@ void	 setting_put_list(FILE *, const struct setting *, const void *base);
 const char *setting_not_from(const char *word);
 /* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
 bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
+/*
+ * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
+ * or what is wrong and what is allowed (static text).
+ */
+#define SETTING_WHO	64
+const char *setting_who(const char *word, struct rule *,
+	    char text[SETTING_WHO]);
 bool	 setting_is_set(const struct setting *, const void *base);
 /* The same for a struct conf_log and the words after `log'. */
 bool	 setting_set_log(struct conf_log *, const char *const *word,
@@ -756,16 +927,36 @@ void	 says_finish(struct says *, int64_t now);
 
 /*
  * Whether the program or the module of a service is there for whom it is to
- * run as.  Waits for at most 10 s.  Returns 0, or -1 with a line in error.
+ * run as.  Waits for at most 8 s.  Returns 0, or -1 with a line in error.
  */
 int	 trial(const struct conf_service *, char error[CONF_ERROR_MAX]);
+
+enum verdict {
+	VERDICT_SAID,		/* text: what is wrong; empty: nothing */
+	VERDICT_DIED,		/* text: how */
+	VERDICT_LATE,		/* text: that it was */
+	VERDICT_NONE		/* there is no child: errno */
+};
+
+/*
+ * Have a child work, which says what is wrong, or an empty text, with its NUL
+ * to a descriptor, and is thrown away.  Waits for at most 8 s.
+ */
+enum verdict trial_child(void (*work)(void *, int fd), void *, char *text,
+	    size_t size);
 
 /* admit.c: whether a connection may come in */
 
 struct worker;
 
-/* In a worker, before its first client. */
+/*
+ * In a worker: first the rules, while it has their descriptor, 0 or -1; and
+ * the rest before its first client.
+ */
+int	 admit_open(const struct worker *);
 void	 admit_start(const struct worker *);
+/* Variables by the rule for who was admitted: strings, and an empty one. */
+const char *admit_variables(void);
 /*
  * Whether it may be served.  Returns NULL, or one word why not; it is then
  * for the caller to end it by admit_refuse().
@@ -1319,6 +1510,7 @@ struct worker {
 	const struct listener *listener;
 	int		 log_fd;	/* its service's ... */
 	int		 poke_fd;	/* ... descriptions of the pipes */
+	int		 rules;		/* its generation's, or -1 */
 	struct slot	*slot;
 	int		 number;	/* of the slot */
 	int		 service;	/* its row in the scoreboard */
@@ -1562,6 +1754,7 @@ struct reload {
 	bool		 upgrade;	/* it is one */
 	pid_t		 pid;		/* of the check child, or 0 */
 	int		 fd;		/* what it says, or -1 */
+	int		 rules;		/* what it compiles, or -1 */
 	int		 wait_status;
 	int64_t		 deadline;
 	bool		 late;		/* killed at it */
@@ -1808,6 +2001,7 @@ struct state_listener {
 
 struct state_generation {
 	int64_t	 number, since, leave_from;
+	int64_t	 rules;		/* descriptor, or 0 */
 	char	*text;		/* its configuration */
 };
 
@@ -1829,6 +2023,7 @@ struct state_child {
 };
 
 struct state_next {
+	int64_t	 rules;		/* descriptor, or 0 */
 	char	*text;		/* the configuration to begin with */
 };
 

@@ -37,13 +37,18 @@
 #define READY_TIME	30000		/* for the new generation */
 #define TEXT_MAX	(4 << 20)	/* of what the child says */
 
+/* Descriptors of the check child. */
+enum { CHECK_SAY = FD_FIRST_FREE, CHECK_RULES, CHECK_LAST };
+
 static void
 end_check(struct reload *r)
 {
 	if (r->fd != -1)
 		close(r->fd);
+	if (r->rules != -1)
+		close(r->rules);
 	free(r->text);
-	*r = (struct reload){ .fd = -1, .pid = r->pid };
+	*r = (struct reload){ .fd = -1, .rules = -1, .pid = r->pid };
 }
 
 static void
@@ -59,11 +64,26 @@ refuse(struct master *m, const char *why)
 	end_check(&m->reload);
 }
 
+/* Copies first, out of the way of the numbers. */
+static int
+take_descriptors(int fd, int rules)
+{
+	const int say = fcntl(fd, F_DUPFD_CLOEXEC, CHECK_LAST);
+	const int to = fcntl(rules, F_DUPFD_CLOEXEC, CHECK_LAST);
+
+	if (dup3(say, CHECK_SAY, O_CLOEXEC) == -1 ||
+	    dup3(to, CHECK_RULES, O_CLOEXEC) == -1)
+		return -1;
+	closefrom(CHECK_LAST);
+	return 0;
+}
+
 /* In the check child: the settings, or the error, to the pipe. */
 __attribute__((__noreturn__))
 static void
 check(struct master *m, int fd)
 {
+	struct conf_source source = *m->source;
 	char error[CONF_ERROR_MAX];
 	struct conf *conf;
 	FILE *out;
@@ -73,12 +93,12 @@ check(struct master *m, int fd)
 	sig_reset();
 	if (scoreboard_confine(&m->board) == -1)
 		_exit(1);
-	if (dup3(fd, FD_FIRST_FREE, O_CLOEXEC) == -1 && fd != FD_FIRST_FREE)
+	if (take_descriptors(fd, m->reload.rules) == -1)
 		_exit(1);
-	closefrom(FD_FIRST_FREE + 1);
-	if ((out = fdopen(FD_FIRST_FREE, "w")) == NULL)
+	if ((out = fdopen(CHECK_SAY, "w")) == NULL)
 		_exit(1);
-	if ((conf = conf_load(m->source, error)) == NULL)
+	source.rules = CHECK_RULES;
+	if ((conf = conf_load(&source, error)) == NULL)
 		fputs(error, out);
 	else
 		conf_dump(conf, out);
@@ -91,7 +111,8 @@ start_check(struct master *m)
 	struct reload *r = &m->reload;
 	int fds[2];
 
-	if (pipe2(fds, O_CLOEXEC) == -1) {
+	if ((r->rules = ruleset_create()) == -1 ||
+	    pipe2(fds, O_CLOEXEC) == -1) {
 		refuse(m, strerror(errno));
 		return;
 	}
@@ -176,6 +197,28 @@ reload_child_ended(struct master *m, int wait_status)
 	m->reload.wait_status = wait_status;
 }
 
+/* Nobody has the memory file any more but who has been told to compile it. */
+static int
+take_rules(struct reload *r, struct conf *conf, char error[CONF_ERROR_MAX])
+{
+	const struct conf_service *service;
+
+	TAILQ_FOREACH(service, &conf->services, entry)
+		if (conf_has_rules(service))
+			break;
+	if (service == NULL)
+		return 0;
+	if (r->rules == -1)
+		return error_say(error, "service %s: rules: not compiled, by "
+		    "a program that does not know any", service->name);
+	if (ruleset_seal(r->rules) == -1)
+		return error_say(error, "rules: fcntl F_ADD_SEALS: %s",
+		    strerror(errno));
+	conf->rules = r->rules;
+	r->rules = -1;
+	return 0;
+}
+
 /* The master's own turn: everything that can fail without a worker. */
 void
 reload_apply(struct master *m)
@@ -188,7 +231,8 @@ reload_apply(struct master *m)
 	conf = conf_load_text("configuration", m->reload.text,
 	    m->reload.size, error);
 	if (conf == NULL || !conf_reloadable(current->conf, conf, error) ||
-	    !conf_fits(conf, m->board.nslots, error)) {
+	    !conf_fits(conf, m->board.nslots, error) ||
+	    take_rules(&m->reload, conf, error) == -1) {
 		if (conf != NULL)
 			conf_free(conf);
 		refuse(m, error);

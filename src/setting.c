@@ -22,6 +22,7 @@
 
 #include "preforkd.h"
 
+#define WHO	"ADDRESS/LENGTH, an address, uid=USER or gid=GROUP"
 #define OWNER_MAX	80			/* USER:GROUP */
 #define RATE_MAX	1000000
 #define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
@@ -29,14 +30,16 @@
 
 static const char *const type_names[] = { "number", "number", "duration",
     "word", "path", "user", "group", "path", "mode", "limit", "log", "word",
-    "words", "variable", "lengths", "rate", "keepalive", "prefix", "prefixes",
-    "words", "address", "name", "pattern" };
+    "words", "variable", "lengths", "rate", "keepalive", "prefix", "who",
+    "prefixes", "words", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
 /* In the order of enum log_level, conf_crash_loop and conf_connections. */
 static const char *const levels[] = { "alert", "error", "warning", "notice",
     "info", "debug", NULL };
 static const char *const yes_no[] = { "no", "yes", NULL };
+/* In the order of enum conf_otherwise. */
+static const char *const otherwise[] = { "allow", "deny", NULL };
 static const char *const stderrs[] = { "log", "socket", NULL };
 static const char *const crash_loop[] = { "keep-trying", "exit", NULL };
 /* In the order of enum conf_when_full. */
@@ -171,6 +174,14 @@ const struct setting settings[SETTINGS] = {
 	{ "log-connections", TYPE_CHOICE, SERVICE(log_connections), true,
 	    0, 0, connections, "no",
 	    "log clients: not, when they have left, or when they come too" },
+	{ "allow", TYPE_WHO, SERVICE(allow), true, 0, 0, NULL, NULL,
+	    "who may come in; may be repeated" },
+	{ "deny", TYPE_WHO, SERVICE(deny), true, 0, 0, NULL, NULL,
+	    "who may not; the longest prefix decides; may be repeated" },
+	{ "default", TYPE_CHOICE, SERVICE(otherwise), true, 0, 0, otherwise,
+	    "allow", "what holds for whom no rule is for" },
+	{ "rules", TYPE_ROOT, SERVICE(rules), true, 0, 0, NULL, NULL,
+	    "a file of rules for who may come in, in the syntax of tcprules" },
 	{ "per-source", TYPE_NUMBER, SERVICE(per_source), true, 0,
 	    SOURCE_CELLS, NULL, "0",
 	    "connections that a source may have at once; 0: any number" },
@@ -307,6 +318,7 @@ static const char *const ranges[] = {
 	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
 	    "to 120",
+	[TYPE_WHO] = WHO,
 	[TYPE_FROM] = "from PREFIX ..., each ADDRESS/LENGTH, an address or "
 	    "unix",
 	[TYPE_REFUSE] = "close, reset or message TEXT, a text of at most 199 "
@@ -385,6 +397,7 @@ put_range(FILE *out, const struct setting *row)
 	case TYPE_LENGTHS:
 	case TYPE_KEEPALIVE:
 	case TYPE_PREFIX_LIMIT:
+	case TYPE_WHO:
 	case TYPE_FROM:
 	case TYPE_REFUSE:
 	case TYPE_LOG:
@@ -655,6 +668,62 @@ add_prefix_limit(char ***list, const char *const *word, int nwords)
 	    setting_prefix_limit(text, &p, &limit) && add_word(list, text);
 }
 
+/* Numbers first, as for set_owner(). */
+static const char *
+who_by_id(const char *word, struct rule *rule)
+{
+	const bool group = word[0] == 'g';
+	const struct passwd *pw;
+	const struct group *gr;
+	int64_t id;
+
+	word += 4;
+	if (parse_number(word, 0, UINT32_MAX - 1, &id))
+		;
+	else if (group && (gr = getgrnam(word)) != NULL)
+		id = gr->gr_gid;
+	else if (!group && (pw = getpwnam(word)) != NULL)
+		id = pw->pw_uid;
+	else
+		return group ? "must be a group of this system, or gid=GID" :
+		    "must be a user of this system, or uid=UID";
+	rules_id(rule, group ? RULES_GID : RULES_UID, (uint32_t)id);
+	return NULL;
+}
+
+const char *
+setting_who(const char *word, struct rule *rule, char text[SETTING_WHO])
+{
+	const char *why;
+
+	if (strncmp(word, "uid=", 4) == 0 || strncmp(word, "gid=", 4) == 0) {
+		if ((why = who_by_id(word, rule)) != NULL)
+			return why;
+	} else {
+		if (strpbrk(word, ".:") == NULL)
+			return "must be " WHO;
+		if (!address_parse_prefix(word, &rule->who, &why))
+			return why;
+		rule->table = rule->who.ipv6 ? RULES_IPV6 : RULES_IPV4;
+	}
+	rules_text(rule, text, SETTING_WHO);
+	return NULL;
+}
+
+static bool
+add_who(char ***list, const char *const *word, int nwords)
+{
+	char text[SETTING_WHO];
+	struct rule rule;
+	int i;
+
+	for (i = 0; i < nwords; i++)
+		if (setting_who(word[i], &rule, text) != NULL ||
+		    !add_word(list, text))
+			return false;
+	return true;
+}
+
 const char *
 setting_not_from(const char *word)
 {
@@ -684,7 +753,8 @@ bool
 setting_is_list(const struct setting *row)
 {
 	return row->type == TYPE_LISTEN || row->type == TYPE_ENV ||
-	    row->type == TYPE_PREFIX_LIMIT || row->type == TYPE_FROM;
+	    row->type == TYPE_PREFIX_LIMIT || row->type == TYPE_WHO ||
+	    row->type == TYPE_FROM;
 }
 
 int
@@ -692,6 +762,7 @@ setting_most_words(const struct setting *row)
 {
 	static const short most[] = {
 		[TYPE_COMMAND] = PARSE_WORDS - 1,
+		[TYPE_WHO] = PARSE_WORDS - 1,
 		[TYPE_FROM] = PARSE_WORDS - 1,
 		[TYPE_LISTEN] = 3,
 		[TYPE_RATE] = 3,
@@ -802,6 +873,8 @@ setting_set_words(const struct setting *row, void *base,
 		    add_word(field, word[0]);
 	if (row->type == TYPE_PREFIX_LIMIT)
 		return add_prefix_limit(field, word, nwords);
+	if (row->type == TYPE_WHO)
+		return add_who(field, word, nwords);
 	if (row->type == TYPE_FROM)
 		return add_prefixes(field, word, nwords);
 	if (!good_command(row, word[0]))
@@ -858,6 +931,7 @@ setting_set(const struct setting *row, void *base, const char *text)
 	case TYPE_REFUSE:
 		return set_phrase(row, field, text);
 	case TYPE_PREFIX_LIMIT:
+	case TYPE_WHO:
 	case TYPE_FROM:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:
@@ -1132,6 +1206,7 @@ setting_put(FILE *out, const struct setting *row, const void *base)
 		break;
 	case TYPE_ENV:
 	case TYPE_PREFIX_LIMIT:
+	case TYPE_WHO:
 	case TYPE_FROM:
 	case TYPE_LISTEN:
 	case TYPE_SERVICE:

@@ -158,6 +158,7 @@ spawn_worker(struct master *m, struct pool *p)
 	prepare_slot(m, slot);
 	w = (struct worker){ .board = &m->board, .conf = p->service->conf,
 	    .listener = p->listener, .number = slot,
+	    .rules = p->service->generation->conf->rules,
 	    .log_fd = p->service->log_fd, .poke_fd = p->service->poke_fd,
 	    .slot = &m->board.commons->slot[slot],
 	    .service = p->service->index,

@@ -143,6 +143,7 @@ static const struct field generation_fields[] = {
 	N(generation, "number", number, 1, UINT32_MAX),
 	N(generation, "since", since, ANY),
 	N(generation, "leave-from", leave_from, ANY),
+	N(generation, "rules-fd", rules, 0, FD_MAX),
 	B(generation, "settings", text),
 	END
 };
@@ -182,6 +183,7 @@ static const struct field child_fields[] = {
 };
 
 static const struct field next_fields[] = {
+	N(next, "rules-fd", rules, 0, FD_MAX),
 	B(next, "settings", text),
 	END
 };

@@ -29,12 +29,6 @@
 
 #define TRIAL_TIME	8000	/* ms; less than the check of a reload has */
 
-enum verdict {
-	VERDICT_SAID,		/* text: what is wrong; empty: nothing */
-	VERDICT_DIED,
-	VERDICT_LATE
-};
-
 /* What the worker of such a service begins with; NULL, or what is wrong. */
 static const char *
 try(const struct conf_service *conf)
@@ -64,18 +58,15 @@ try(const struct conf_service *conf)
 }
 
 /* In the child: the text of a verdict, with its NUL. */
-__attribute__((__noreturn__))
 static void
-child(const struct conf_service *conf, int fd, pid_t parent)
+work(void *arg, int fd)
 {
+	const struct conf_service *conf = arg;
+	const pid_t parent = getppid();
 	const char *why;
 
-	log_forked();
-	log_set_level(LOG_LEVEL_ALERT);
-	signal(SIGPIPE, SIG_IGN);	/* it ends no worker either */
-	setsid();
 	privs_drop(conf, false);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* again */
 	if (getppid() != parent)
 		_exit(1);
 	log_to_pipe(-1, NULL);
@@ -85,6 +76,21 @@ child(const struct conf_service *conf, int fd, pid_t parent)
 	if ((why = try(conf)) == NULL)
 		why = "";
 	_exit(write(FD_LOG, why, strlen(why) + 1) == -1 ? 1 : 0);
+}
+
+__attribute__((__noreturn__))
+static void
+child(void (*task)(void *, int), void *arg, int fd, pid_t parent)
+{
+	log_forked();
+	log_set_level(LOG_LEVEL_ALERT);
+	signal(SIGPIPE, SIG_IGN);	/* it ends no worker either */
+	setsid();
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	task(arg, fd);
+	_exit(0);
 }
 
 /* Until it has spoken, has ended or is late; not for whom it leaves behind. */
@@ -135,7 +141,7 @@ wait_for(pid_t pid)
 }
 
 /* The child, and whom it has started in its session, end. */
-static void
+static enum verdict
 judge(pid_t pid, int fd, char *text, size_t size)
 {
 	const enum verdict verdict = listen_to(fd, text, size);
@@ -145,7 +151,7 @@ judge(pid_t pid, int fd, char *text, size_t size)
 		status = wait_for(pid);
 		kill(-pid, SIGKILL);
 		tell_death(status, text, size);
-		return;
+		return verdict;
 	}
 	kill(-pid, SIGKILL);
 	kill(pid, SIGKILL);
@@ -153,6 +159,28 @@ judge(pid_t pid, int fd, char *text, size_t size)
 	if (verdict == VERDICT_LATE)
 		snprintf(text, size, "the trial of it took too long: must be "
 		    "over within %d seconds", TRIAL_TIME / 1000);
+	return verdict;
+}
+
+enum verdict
+trial_child(void (*task)(void *, int), void *arg, char *text, size_t size)
+{
+	enum verdict verdict = VERDICT_NONE;
+	const pid_t self = getpid();
+	int error, fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return verdict;
+	if ((pid = fork()) == 0)
+		child(task, arg, fds[1], self);
+	error = errno;
+	close(fds[1]);
+	if (pid != -1)
+		verdict = judge(pid, fds[0], text, size);
+	close(fds[0]);
+	errno = error;
+	return verdict;
 }
 
 int
@@ -161,23 +189,13 @@ trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 	const char *kind = conf_kind_name(conf->kind);
 	char why[CONF_ERROR_MAX / 2], text[CONF_ERROR_MAX / 2];
 	char word[CONF_ERROR_MAX / 4];
-	const pid_t self = getpid();
-	int fds[2];
-	pid_t pid;
+	struct conf_service tried = *conf;
 
 	if (conf->kind == CONF_RUN)
 		return 0;
-	if (pipe2(fds, O_CLOEXEC) == -1)
-		return error_say(error, "%s: pipe: %s", kind, strerror(errno));
-	if ((pid = fork()) == 0)
-		child(conf, fds[1], self);
-	close(fds[1]);
-	if (pid == -1) {
-		close(fds[0]);
-		return error_say(error, "%s: fork: %s", kind, strerror(errno));
-	}
-	judge(pid, fds[0], why, sizeof(why));
-	close(fds[0]);
+	if (trial_child(work, &tried, why, sizeof(why)) == VERDICT_NONE)
+		return error_say(error, "%s: no child for the trial of it: "
+		    "%s", kind, strerror(errno));
 	if (why[0] == '\0')
 		return 0;
 	log_quote(text, sizeof(text), why, strlen(why));

@@ -41,7 +41,12 @@
 #define SAID_END	"# end of what it would serve\n"
 
 /* Descriptors of the check child; those below are /dev/null. */
-enum { CHECK_STATE = FD_FIRST_FREE, CHECK_BINARY, CHECK_LAST };
+enum {
+	CHECK_STATE = FD_FIRST_FREE,
+	CHECK_BINARY,
+	CHECK_RULES,
+	CHECK_LAST
+};
 
 static int state_fd;		/* when taking over */
 
@@ -123,6 +128,8 @@ put_state(struct master *m, const char *next, FILE *out)
 		n = state_add(&s, STATE_NEXT);
 		if (n == NULL || (n->text = strdup(next)) == NULL)
 			rv = -1;
+		else
+			n->rules = m->reload.rules;
 	}
 	if (rv == 0)
 		state_write(&s, out);
@@ -184,11 +191,13 @@ exec_error(void)
 
 /* Copies first, out of the way of the numbers. */
 static int
-take_check_descriptors(const struct upgrade *u, int fd)
+take_check_descriptors(const struct master *m, int fd)
 {
+	const struct upgrade *u = &m->upgrade;
 	const int say = fcntl(fd, F_DUPFD_CLOEXEC, CHECK_LAST);
 	const int state = fcntl(u->state, F_DUPFD_CLOEXEC, CHECK_LAST);
 	const int binary = fcntl(u->binary, F_DUPFD_CLOEXEC, CHECK_LAST);
+	const int rules = fcntl(m->reload.rules, F_DUPFD_CLOEXEC, CHECK_LAST);
 	int i;
 
 	for (i = 0; i < FD_FIRST_FREE; i++)
@@ -197,6 +206,7 @@ take_check_descriptors(const struct upgrade *u, int fd)
 	if (fcntl(FD_NULL, F_SETFD, 0) == -1 ||
 	    dup2(say, STDOUT_FILENO) == -1 || dup2(say, STDERR_FILENO) == -1 ||
 	    dup2(state, CHECK_STATE) == -1 ||
+	    dup2(rules, CHECK_RULES) == -1 ||
 	    dup3(binary, CHECK_BINARY, O_CLOEXEC) == -1)
 		return -1;
 	closefrom(CHECK_LAST);
@@ -213,7 +223,7 @@ upgrade_run_check(const struct master *m, int fd)
 	if (getppid() != m->board.status->pid)
 		_exit(1);
 	sig_reset();
-	if (take_check_descriptors(&m->upgrade, fd) == -1)
+	if (take_check_descriptors(m, fd) == -1)
 		_exit(1);
 	/* One that knows nothing of upgrades checks its configuration. */
 	self_exec(CHECK_BINARY, only_check, variable);
@@ -267,6 +277,7 @@ upgrade_check(struct conf_source *source)
 	if (load(&s, CHECK_STATE, error) == 0) {
 		r = s.list[STATE_MASTER].item;
 		source->path = r->config;
+		source->rules = CHECK_RULES;
 		if (try(source, &s, error) == 0)
 			_exit(0);
 	}
@@ -322,6 +333,7 @@ static int
 close_on_exec(const struct master *m, int flag)
 {
 	const struct scoreboard *b = &m->board;
+	const struct generation *g;
 	const struct listener *l;
 	int fd, i, pid_fd, rv = 0;
 
@@ -336,6 +348,11 @@ close_on_exec(const struct master *m, int flag)
 		rv |= fcntl(pid_fd, F_SETFD, flag);
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		rv |= fcntl(l->fd, F_SETFD, flag);
+	TAILQ_FOREACH(g, &m->generations, entry)
+		if (g->conf->rules != -1)
+			rv |= fcntl(g->conf->rules, F_SETFD, flag);
+	if (m->reload.rules != -1)
+		rv |= fcntl(m->reload.rules, F_SETFD, flag);
 	if (m->upgrade.state != -1)
 		rv |= fcntl(m->upgrade.state, F_SETFD, flag);
 	return rv;
@@ -492,6 +509,7 @@ upgrade_take(struct master *m, struct conf_source *source)
 {
 	char error[CONF_ERROR_MAX];
 	const struct state_master *r;
+	const struct state_next *next;
 	struct state s;
 
 	sig_block(NULL);
@@ -514,6 +532,9 @@ upgrade_take(struct master *m, struct conf_source *source)
 	master_allocate(m);
 	if (handover_restore(m, &s, error) == -1)
 		lost(error);
+	next = s.list[STATE_NEXT].item;
+	if (next->rules != 0)
+		m->reload.rules = (int)next->rules;
 	if (close_on_exec(m, FD_CLOEXEC) == -1)
 		lost("not all descriptors are there");
 	take_process(m, &s);

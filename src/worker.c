@@ -505,6 +505,11 @@ set_up(struct life *l, const struct worker *w)
 	    w->listener->name, w->number);
 	log_forked();
 	sig_worker();
+	if (admit_open(w) == -1) {
+		log_errorx("the compiled rules cannot be used service=%s",
+		    w->conf->name);
+		_exit(WORKER_START_FAILED);
+	}
 	take_descriptors(w);
 	setpgid(0, 0);
 	if (scoreboard_confine(w->board) == -1) {

@@ -21,6 +21,7 @@ unit() {
 @test "unit: logger" { unit logger; }
 @test "unit: pool" { unit pool; }
 @test "unit: proxyproto" { unit proxyproto; }
+@test "unit: rules" { unit rules; }
 @test "unit: says" { unit says; }
 @test "unit: scoreboard" { unit scoreboard; }
 @test "unit: service" { unit service; }

@@ -34,12 +34,17 @@ settings() {
 	user 65534:65534 -1 -1:-1 2^64 2^64:1 4294967295:1 1:4294967295 1: :1 1:1, no-such-user
 	group 65534 -1 2^64 4294967295 no-such-group
 	chroot / -1 0 2^64 text relative/path
+	default deny -1 0 2^64 text Allow
 	per-source 3 121 -1 2^64 text 1k 0x10 +5 1.5
 	per-source-rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
 	rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
 	min-rate 30/1m 30 30/0 0/1m 30/ /1m 1000001/1m -1/1m 30/1m/1 2^64/1s 30/9000h text
 	when-full drop-silent -1 0 2^64 text Queue
 	refuse reset -1 0 2^64 text message Close
+	tcp-nodelay yes -1 0 2^64 text NO
+	tcp-keepalive 0 60s 999ms 32768s -1 2^64 2^64s text 5x 1.5s
+	tcp-defer-accept 5s 2h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
+	tcp-user-timeout 30s 25h -1 -1s 2^64 2^64s text 5x 5sec 1.5s
 	new-privileges yes -1 0 2^64 text NO
 	exec-stderr socket -1 0 2^64 text LOG
 	chdir / -1 0 2^64 text relative/path
@@ -156,7 +161,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 @test "H02 every setting with a word too much is refused" {
 	while read -r name good _; do
 		case $name in
-		listen | rate | *-rate | refuse) wrong "$name" "$name $good more\n" '' "$name" ;;
+		listen | rate | *-rate | refuse | tcp-keepalive) wrong "$name" "$name $good more\n" '' "$name" ;;
 		log) wrong "$name" "$name file /x y\n" '' "$name: y is too much" ;;
 		*) wrong "$name" "$name $good more\n" '' "$name: more is too much" ;;
 		esac

@@ -109,12 +109,15 @@ no_children() {
 	wait_for logged 'closed .*in=0 out=0 end=connection-timeout'
 }
 
+# in_session N PID: N members or more.
+in_session() { [ "$(ps -o pid= --sid "$2" | wc -l)" -ge "$1" ]; }
+
 @test "R52 what is left of the session of a program ends with it" {
 	serve 'echo $$; sleep 300 & (sleep 300 &); '\
 'bash -c "set -m; sleep 300 & (sleep 300 &)"; read x'
 	client
 	read -r pid <&"$C"
-	[ "$(ps -o pid= --sid "$pid" | wc -l)" -ge 5 ]
+	wait_for in_session 5 "$pid"
 	BEGIN=$EPOCHREALTIME
 	echo >&"$C"
 	ends_in 0 2000

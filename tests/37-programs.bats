@@ -40,8 +40,7 @@ clone_objects() {
 	files "$D/files" 1000
 	cat > "$D/rsyncd.conf" <<-END
 	use chroot = no
-	uid = $(id -u)
-	gid = $(id -g)
+	$([ "$(id -u)" -ne 0 ] || printf '%s\n' 'uid = 0' 'gid = 0')
 	[files]
 	path = $D/files
 	[there]
@@ -173,11 +172,32 @@ read_disk() { nbdcopy "nbd://127.0.0.1:$1" -; }
 
 ask_hello() { ask hello "$1"; }
 
+@test "recordio: what passes it is the same, and recorded" {
+	need recordio
+	served recordio sh -c 'read -r line; echo "got $line"'
+	both ask_hello
+	[ "$(cat "$D/ours")" = 'got hello' ]
+	wait_for logged '"[0-9]+ > got hello'
+}
+
 @test "rblsmtpd: it lets through whom its variable does not name" {
 	need rblsmtpd
 	served env RBLSMTPD= rblsmtpd cat
 	both ask_hello
 	[ "$(cat "$D/ours")" = hello ]
+}
+
+@test "rblsmtpd: it refuses whom its variable names" {
+	need rblsmtpd
+	served env RBLSMTPD='-go away' rblsmtpd cat
+	both helo
+	grep -q '^553 go away' "$D/ours"
+	wait_for logged '553 go away'
+}
+
+helo() {
+	printf '%s\r\n' 'HELO x' 'MAIL FROM:<a@b>' 'RCPT TO:<c@d>' QUIT |
+	    nc -N 127.0.0.1 "$1"
 }
 
 @test "setuidgid and softlimit: the program is who and has what they say" {

@@ -22,14 +22,16 @@ service() {
 	local right=${2//\/run\//$D/}
 	right=${right//:9418/:0}
 	right=${right//x.socket/$1.socket}
+	right=${right//\/usr\/bin\/program/$PROBE/program}
 	printf 'service %s\n' "$1"
 	case $right in
 	listen*) ;;
 	*) printf '\tlisten 127.0.0.1:0\n' ;;
 	esac
 	case $right in
-	exec* | run* | resident*) ;;
-	*) printf '\texec %s\n' "$PROBE/probe" ;;
+	exec' '* | run*) ;;
+	resident*) printf '\tready-time 20ms\n' ;;
+	*) printf '\t%s\n' "${SERVE:-exec $PROBE/probe}" ;;
 	esac
 	case $right in
 	user*) ;;
@@ -54,21 +56,32 @@ probe() {
 	read -r line
 	echo "user $(id -un) group $(id -gn) groups $(id -Gn | wc -w)"
 	echo "nofile $(ulimit -n) as $(ulimit -v) cpu $(ulimit -t)"
+	echo "umask $(umask) nice $(nice) pwd $(pwd)"
 	echo "A $A"
+	[ "$line" != error ] || echo oops >&2
 	END
-	chmod 755 "$PROBE/probe"
+	cat > "$PROBE/program" <<-END
+	#!/usr/bin/python3
+	import os, socket, subprocess
+	listener = socket.socket(fileno=3 if "LISTEN_FDS" in os.environ else 0)
+	while True:
+	    client = listener.accept()[0]
+	    subprocess.run(["$PROBE/probe"], stdin=client, stdout=client)
+	    client.close()
+	END
+	chmod 755 "$PROBE/probe" "$PROBE/program"
 }
 
 # serve_rows SECTION: LEFT, RIGHT, OURS (where each row is served).
 serve_rows() {
 	local i=0
-	probe
+	[ -n "${PROBE-}" ] || probe
 	: > "$D/conf"
 	USER_OPTION=()		# each service has its own
 	LEFT=() RIGHT=() OURS=()
 	while IFS=$'\t' read -r left right; do
 		case $left in
-		*nobody* | *daemon | -u* | RootDirectory*)
+		*nobody* | *daemon | -u* | Root*)
 			[ "$(id -u)" -eq 0 ] || continue ;;
 		esac
 		LEFT+=("$left")
@@ -98,9 +111,15 @@ told() {
 	*daemon\ --inetd)
 		git ls-remote "git://$address$D/repo" > "$D/ours"
 		git ls-remote "git://127.0.0.1:$2$D/repo" > "$D/theirs" ;;
+	-s* | -M* | -U*)
+		asked_at "${address#unix:}" > "$D/ours"
+		asked_at "$D/peer$1.socket" > "$D/theirs" ;;
 	*'-q 128' | *'-b 128')
 		queue_limit "$address" > "$D/ours"
 		queue_limit "$2" > "$D/theirs" ;;
+	'standard error')
+		ask error "${address##*:}" > "$D/ours"
+		ask error "$2" > "$D/theirs" ;;
 	*tcp6)
 		echo x | nc -N ::1 "${address##*:}" > "$D/ours"
 		echo x | nc -N ::1 "$2" > "$D/theirs" ;;
@@ -115,28 +134,37 @@ told() {
 	}
 }
 
+# asked_at PATH: a Unix socket, and what is said there.
+asked_at() {
+	stat -c '%a %U:%G' "$1"
+	echo x | nc -NU "$1"
+}
+
 @test "every row of COMING FROM ELSEWHERE is a setting" {
 	probe
 	n=0
 	while IFS=$'\t' read -r left right; do
+		SERVE=
+		[[ $right != stop-signal* ]] || SERVE="resident $PROBE/program"
 		service a "$right" > "$D/conf"
 		"$PREFORKD" -n -f "$D/conf"
 		n=$((n + 1))
 	done < <(rows '')
 	[ "$n" -eq "$(grep -c '^\.It Li .* Ta' "$PAGE")" ]
-	[ "$n" -ge 35 ]
+	[ "$n" -ge 60 ]
 }
 
 # inetd_line PORT LEFT: with the row's words in the place of the usual ones.
 inetd_line() {
-	local protocol=tcp user program="$PROBE/probe probe"
+	local protocol=tcp user wait=nowait program="$PROBE/probe probe"
 	user=$(id -un)
 	case $2 in
 	9418*) protocol=${2#9418 stream } ;;
 	/*) program=$2 ;;
 	nobody*) user=$2 ;;
+	wait) wait=wait program="$PROBE/program program" ;;
 	esac
-	echo "$1 stream $protocol nowait $user $program"
+	echo "$1 stream $protocol $wait $user $program"
 }
 
 @test "inetd and preforkd do the same, row by row" {
@@ -173,6 +201,7 @@ inetd_line() {
 			    'bind = 127.0.0.1'
 			case ${LEFT[i]} in
 			server_args*) echo 'server = /bin/cat' ;;
+			wait*) echo "server = $PROBE/program" ;;
 			group*) echo 'user = nobody' ;;
 			esac
 			echo "${LEFT[i]/9418/${PORTS[i]}}"
@@ -193,10 +222,12 @@ inetd_line() {
 	serve_rows tcpserver 4
 	free_ports "${#LEFT[@]}"
 	for i in "${!LEFT[@]}"; do
-		words=${LEFT[i]}
+		server=tcpserver words=${LEFT[i]}
 		[[ $words == -* ]] || words=
+		[[ $words != -C* ]] || server=tcpsvd
+		type -P "$server" || continue
 		# shellcheck disable=SC2086
-		background tcpserver -H -R -l 0 $words 127.0.0.1 "${PORTS[i]}" \
+		background "$server" -l 0 $words 127.0.0.1 "${PORTS[i]}" \
 		    "$PROBE/probe"
 		wait_for listening "${PORTS[i]}"
 		told "$i" "${PORTS[i]}"
@@ -212,17 +243,59 @@ inetd_line() {
 		Group=*) want="group $value groups" ;;
 		Environment=*) want="^A ${value#*=}$" ;;
 		LimitNOFILE=*) want="^nofile $value " ;;
-		Accept=yes)
-			type -P systemd-socket-activate || continue
-			free_ports 1
-			background systemd-socket-activate --accept --inetd \
-			    -l "127.0.0.1:${PORTS[0]}" /bin/cat
-			wait_for listening "${PORTS[0]}"
-			told "$i" "${PORTS[0]}"
-			continue ;;
+		WorkingDirectory=*) want=" pwd $value$" ;;
+		UMask=*) want="^umask $value " ;;
+		Nice=*) want=" nice $(($(nice) + value)) " ;;
+		StandardError=*) want='^oops$' ;;
+		Accept=yes) activated "$i" /bin/cat --accept --inetd; continue ;;
+		Accept=no) activated "$i" "$PROBE/program"; continue ;;
 		*) continue ;;
 		esac
-		ask x "${OURS[i]##*:}" > "$D/ours"
+		ask error "${OURS[i]##*:}" > "$D/ours"
 		grep -E "$want" "$D/ours"
 	done
+}
+
+# activated N PROGRAM OPTION...: row N beside what systemd tries units with.
+activated() {
+	type -P systemd-socket-activate || return 0
+	free_ports 1
+	background systemd-socket-activate "${@:3}" -l "127.0.0.1:${PORTS[0]}" "$2"
+	wait_for listening "${PORTS[0]}"
+	told "$1" "${PORTS[0]}"
+}
+
+@test "spawn-fcgi and multiwatch and preforkd do the same, row by row" {
+	need spawn-fcgi
+	probe
+	SERVE="resident $PROBE/program"$'\n\tready-time 20ms'
+	serve_rows spawn-fcgi 8
+	free_ports "${#LEFT[@]}"
+	for i in "${!LEFT[@]}"; do
+		[[ ${LEFT[i]} != multiwatch* ]] || type -P multiwatch || continue
+		spawned "$i"
+		told "$i" "${PORTS[i]}"
+	done
+}
+
+# spawned N: the program as spawn-fcgi starts it by row N.
+spawned() {
+	local at=(-a 127.0.0.1 -p "${PORTS[$1]}") before=() words=()
+	case ${LEFT[$1]} in
+	multiwatch*)
+		read -ra before <<<"$(type -P multiwatch) ${LEFT[$1]#* } --" ;;
+	-[sMU]*)
+		read -ra words <<<"${LEFT[$1]}"
+		[[ ${LEFT[$1]} != -s* ]] || words=()
+		at=(-s "$D/peer$1.socket") ;;
+	-g*) read -ra words <<<"-u nobody ${LEFT[$1]}" ;;
+	-[bFud]*) read -ra words <<<"${LEFT[$1]}" ;;
+	esac
+	background spawn-fcgi -n "${at[@]}" "${words[@]}" -- "${before[@]}" \
+	    "$PROBE/program"
+	if [[ ${at[0]} == -s ]]; then
+		wait_for test -S "$D/peer$1.socket"
+	else
+		wait_for listening "${PORTS[$1]}"
+	fi
 }

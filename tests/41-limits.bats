@@ -178,14 +178,7 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 }
 
 @test "bad limits are told by line" {
-	while IFS='|' read -r line why; do
-		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
-		run -1 "$PREFORKD" -n -f "$D/conf"
-		[[ $output == "preforkd: $D/conf:4: $why"* ]] || {
-			echo "$line: $output"
-			false
-		}
-	done <<-'END'
+	lines_refused <<-'END'
 	per-source 121|per-source 121: must be 0 to 120
 	per-source-prefix 33 64|per-source-prefix 33 64: must be two numbers
 	per-source-prefix 32|per-source-prefix 32: must be two numbers

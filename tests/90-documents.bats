@@ -459,9 +459,12 @@ examples() {
 	sed -n '/reads:$/,/^This version/p' "$TOP/README" |
 	    sed -n 's/^    //p' > "$D/conf"
 	"$PREFORKD" -n -f "$D/conf"
-}
-
-@test "the documents name no setting of the future" {
-	run -1 grep -nE '^\.(It )?Ic (allow|deny)\>' \
-	    "$TOP"/man/*.[1-9]
+	sed -n '/^This version/,/^preforkd.conf/p' "$TOP/README" |
+	    sed -nE '/^    ([a-z])/ { s//\1/; s/   .*//; p; }' > "$D/kinds"
+	[ "$(cut -d ' ' -f 1 "$D/kinds" | tr '\n' ' ')" = 'run exec resident module ' ]
+	sed -E "s|^(module) .*|\\1 $TOOLS/module-greet.so|
+		s|^(resident) [a-z]+|\\1 cat|" "$D/kinds" | while read -r line; do
+		printf 'service a\nlisten 127.0.0.1:0\n%s\n' "$line" > "$D/conf"
+		"$PREFORKD" -n -f "$D/conf" || return 1
+	done
 }

@@ -174,6 +174,19 @@ cpu() {
 	echo $total
 }
 
+# lines_refused: LINE|WHY on standard input, the former as line 4 of a service.
+lines_refused() {
+	local line why
+	while IFS='|' read -r line why; do
+		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
+		"$PREFORKD" -n -f "$D/conf" 2> "$D/err" && return 1
+		[[ $(< "$D/err") == "preforkd: $D/conf:4: $why"* ]] || {
+			cat "$D/err"
+			return 1
+		}
+	done
+}
+
 # ask TEXT [PORT]: send a line, print the whole reply.
 ask() { printf '%s\n' "$1" | timeout "$DEADLINE" nc -N 127.0.0.1 "${2:-$PORT}"; }
 

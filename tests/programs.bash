@@ -80,9 +80,11 @@ free_ports() {
 	mapfile -t PORTS < "$D/ports"
 }
 
-# background COMMAND...: the other server, until the end of the test.
+# background COMMAND...: the other server, until the end of the test; where
+# preforkd is, too, and with its umask.
 background() {
-	setsid "$@" > "$D/peer" 2> "$D/peer.err" < /dev/null 3>&- &
+	(cd / && umask 022 && exec setsid "$@") > "$D/peer" 2> "$D/peer.err" \
+	    < /dev/null 3>&- &
 	PEERS+=($!)
 }
 

@@ -435,7 +435,7 @@ test_dump_text(void)
 	    "\tfirst-byte-timeout 0\n\tidle-timeout 0\n"
 	    "\tconnection-timeout 0\n\tdrain-timeout 30s\n"
 	    "\ton-crash-loop keep-trying\n"
-	    "\tlog-connections no\n\tper-source 0\n"
+	    "\tlog-connections no\n\tdefault allow\n\tper-source 0\n"
 	    "\tper-source-prefix 32 64\n\tper-source-rate 0\n\trate 0\n"
 	    "\tmin-rate 0\n\twhen-full queue\n\trefuse close\n"
 	    "\tuser 7:8,9\n\tnew-privileges no\n"
