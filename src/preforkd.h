@@ -1576,6 +1576,7 @@ struct conn {
 	struct conf_rate min_rate;
 	_Atomic uint32_t *heard;	/* set at the first byte, or NULL */
 	uint64_t	 bytes_in, bytes_out;
+	uint64_t	 header;	/* bytes before them, of a proxy */
 	enum conn_end	 end;
 	int		 nfirst;
 	char		 first[CONN_FIRST];
