@@ -66,7 +66,7 @@ admit_open(const struct worker *w)
 	return ruleset_map(&me.rules, w->rules, w->conf->name);
 }
 
-void
+bool
 admit_start(const struct worker *w)
 {
 	const struct conf_service *conf = w->conf;
@@ -88,6 +88,7 @@ admit_start(const struct worker *w)
 			me.nexceptions++;
 	me.limited = conf->per_source > 0 || me.limit.interval > 0 ||
 	    me.nexceptions > 0;
+	return conf->per_source > 0 || me.nexceptions > 0;
 }
 
 /* The longest prefix of per-source-for says, else per-source. */
@@ -155,6 +156,7 @@ claim(const struct conn *c)
 {
 	struct prefix source;
 
+	me.claim.key = 0;
 	if (!address_bits(&c->peer, &source))
 		return NULL;		/* a Unix socket has no addresses */
 	me.limit.now = c->started * 1000;
@@ -253,6 +255,16 @@ admit_refuse(const struct conn *c)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once,
 		    sizeof(at_once));
 	return false;
+}
+
+bool
+admit_again(void)
+{
+	struct source_limit limit = me.limit;
+
+	limit.interval = 0;
+	return me.claim.key == 0 || source_claim(me.table, &me.claim, me.slot,
+	    &limit) != SOURCE_FULL;
 }
 
 void

@@ -954,7 +954,8 @@ struct worker;
  * the rest before its first client.
  */
 int	 admit_open(const struct worker *);
-void	 admit_start(const struct worker *);
+/* Returns whether the number of connections of a source is limited. */
+bool	 admit_start(const struct worker *);
 /* Variables by the rule for who was admitted: strings, and an empty one. */
 const char *admit_variables(void);
 /*
@@ -969,6 +970,8 @@ const char *admit(const struct conn *);
 bool	 admit_refuse(const struct conn *);
 /* The connection is over. */
 void	 admit_left(void);
+/* ... but its client keeps the worker: whether it may, until admit_left(). */
+bool	 admit_again(void);
 /*
  * Milliseconds to wait before the next accept(2), for the rate of the
  * service; 0: none.
@@ -1609,11 +1612,17 @@ struct lingering {
 	int		 fd;
 	int64_t		 since;		/* of its shutdown */
 	int64_t		 heard;		/* its last byte, or since */
+	bool		 refused;
 };
 
-/* Starts as all zero. */
+/* Starts as all zero, but for hold. */
 struct linger_ring {
 	int		 count;
+	/*
+	 * Where sources are limited: whether this one, whose connection is
+	 * ended, may keep the caller waiting.  All others then have 2 s.
+	 */
+	bool		 (*hold)(void);
 	struct lingering entry[LINGER_MAX];	/* the oldest first */
 };
 
@@ -1624,10 +1633,12 @@ struct linger_ring {
  * Waits for a client that sends, and for room in a full ring.
  */
 void	 linger_end(struct linger_ring *, int fd);
+/* The same for a client that was refused and told so: never waits. */
+void	 linger_refuse(struct linger_ring *, int fd);
 /*
  * Close those that have ended or are past their time.  Costs nothing while
  * count is 0, and least before the linger_end() of the next connection.
- * Waits only for a client that it finds sending in bulk.
+ * Waits only for a client that it finds sending in bulk, without hold.
  */
 void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */

@@ -257,12 +257,12 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	if (!admit_refuse(c))
 		close(c->fd);
 	else {
-		/* It may go on sending: no longer idle meanwhile. */
+		/* The master has to know that somebody lingers. */
 		atomic_store(&l->slot->state, SLOT_CLOSING);
 		if (!l->busy)
 			no_longer_idle(l);
 		l->busy = true;
-		linger_end(&l->linger, c->fd);
+		linger_refuse(&l->linger, c->fd);
 	}
 	if (l->busy)
 		become_idle(l);
@@ -317,6 +317,7 @@ serve(struct life *l, int fd, const struct address *peer)
 	atomic_store(&l->slot->state, SLOT_CLOSING);
 	linger_sweep(&l->linger);
 	linger_end(&l->linger, fd);
+	admit_left();
 	title_idle(l);
 	become_idle(l);
 }
@@ -598,7 +599,8 @@ worker_main(const struct worker *w)
 	if (w->conf->kind == CONF_RESIDENT)
 		watch_loop(l);
 	proxy_start(w->conf);
-	admit_start(w);
+	if (admit_start(w))
+		l->linger.hold = admit_again;
 	become_idle(l);
 	poke();
 	accept_loop(l);

@@ -77,19 +77,44 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	release
 }
 
+# pest: a client of 127.0.0.1 that sends on, whatever is said; number N.
+pest() {
+	yes 2>/dev/null 3>&- 8>&- | nc 127.0.0.1 "$PORT" > "$D/pest.$1" 3>&- 8>&- &
+	PESTS+=($!)
+}
+
 @test "a client that is refused and sends on keeps nobody waiting" {
 	start_greet -o 'per-source 1' -o 'refuse message no' -o 'workers-max 3' \
 	    -o 'workers-spare 1'
 	hold 1
-	for i in 1 2; do
-		yes | from 127.0.0.1 > "$D/pest.$i" 3>&- 8>&- &
-		PESTS+=($!)
+	for i in 1 2 3 4 5 6; do
+		pest $i
+		wait_for grep -q no "$D/pest.$i"
+		begin=$EPOCHREALTIME
+		greets 127.0.0.2
+		took "$begin" 0 1000
 	done
-	wait_for grep -q no "$D/pest.1"
-	greets 127.0.0.2
 	release
 	kill "${PESTS[@]}" 2>/dev/null || true
 	wait "${PESTS[@]}" || true
+}
+
+@test "clients that were served and send on count for per-source as long as they keep a worker" {
+	start_greet -o 'per-source 2' -o 'workers-max 4' -o 'workers-spare 1'
+	for i in 1 2; do
+		pest $i
+		wait_for grep -q Welcome "$D/pest.$i"
+	done
+	wait_for slots_are closing 2
+	refuses 127.0.0.1
+	for i in 1 2 3 4 5 6; do
+		begin=$EPOCHREALTIME
+		greets 127.0.0.2
+		took "$begin" 0 1000
+	done
+	kill "${PESTS[@]}" 2>/dev/null || true
+	wait "${PESTS[@]}" || true
+	wait_for greets 127.0.0.1
 }
 
 @test "rate: clients wait in the queue, none is refused, and it is logged once" {
