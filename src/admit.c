@@ -20,7 +20,6 @@
 
 #include "preforkd.h"
 
-#define EXCEPTIONS	64		/* lines of per-source-for */
 #define SAY_EVERY	10000		/* ms */
 
 static struct {
@@ -40,7 +39,7 @@ static struct {
 	struct {
 		struct prefix network;
 		int	 most;
-	} exception[EXCEPTIONS];
+	} exception[CONF_EXCEPTIONS_MAX];
 } me = { .variables = "" };
 
 static const char *const by_name[] = { "deny", "rules", "default" };
@@ -81,7 +80,7 @@ admit_start(const struct worker *w)
 	me.limit.interval = interval(&conf->per_source_rate);
 	me.limit.burst = conf->per_source_rate.burst;
 	for (line = conf->per_source_for; line != NULL && *line != NULL &&
-	    me.nexceptions < EXCEPTIONS; line++)
+	    me.nexceptions < CONF_EXCEPTIONS_MAX; line++)
 		if (setting_prefix_limit(*line,
 		    &me.exception[me.nexceptions].network,
 		    &me.exception[me.nexceptions].most))

@@ -261,6 +261,7 @@ enum conf_refuse_how {
 	CONF_REFUSE_MESSAGE
 };
 
+#define CONF_EXCEPTIONS_MAX	64	/* lines of per-source-for */
 #define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
 
 struct conf_refuse {
@@ -607,6 +608,9 @@ void	 setting_put(FILE *, const struct setting *, const void *base);
 void	 setting_put_list(FILE *, const struct setting *, const void *base);
 /* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
 const char *setting_not_from(const char *word);
+/* The same for the first one of per-source-for. */
+const char *setting_not_limited(const struct conf_service *,
+	    const char *word);
 /* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
 bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
 /*

@@ -656,16 +656,36 @@ setting_prefix_limit(const char *text, struct prefix *p, int *limit)
 	return true;
 }
 
+const char *
+setting_not_limited(const struct conf_service *conf, const char *word)
+{
+	char *const *line = conf->per_source_for;
+	struct prefix p, other;
+	const char *why;
+	int limit, n = 0;
+
+	if (!address_parse_prefix(word, &p, &why))
+		return why;
+	for (; line != NULL && *line != NULL; line++, n++)
+		if (setting_prefix_limit(*line, &other, &limit) &&
+		    other.length == p.length && address_within(&p, &other))
+			return "must be there once";
+	return n < CONF_EXCEPTIONS_MAX ? NULL :
+	    "one too many: must be at most 64 of a service";
+}
+
 static bool
-add_prefix_limit(char ***list, const char *const *word, int nwords)
+add_prefix_limit(struct conf_service *conf, const char *const *word,
+    int nwords)
 {
 	struct prefix p;
 	char text[80];
 	int limit;
 
-	return nwords == 2 && (size_t)snprintf(text, sizeof(text), "%s %s",
-	    word[0], word[1]) < sizeof(text) &&
-	    setting_prefix_limit(text, &p, &limit) && add_word(list, text);
+	return nwords == 2 && setting_not_limited(conf, word[0]) == NULL &&
+	    (size_t)snprintf(text, sizeof(text), "%s %s", word[0],
+	    word[1]) < sizeof(text) && setting_prefix_limit(text, &p,
+	    &limit) && add_word(&conf->per_source_for, text);
 }
 
 /* Numbers first, as for set_owner(). */
@@ -872,7 +892,7 @@ setting_set_words(const struct setting *row, void *base,
 		return word[0][0] != '=' && strchr(word[0], '=') != NULL &&
 		    add_word(field, word[0]);
 	if (row->type == TYPE_PREFIX_LIMIT)
-		return add_prefix_limit(field, word, nwords);
+		return add_prefix_limit(base, word, nwords);
 	if (row->type == TYPE_WHO)
 		return add_who(field, word, nwords);
 	if (row->type == TYPE_FROM)

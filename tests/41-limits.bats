@@ -212,10 +212,22 @@ pest() {
 	per-source-rate 10/1s often 3|per-source-rate 10/1s often 3: must be
 	rate 0/1s|rate 0/1s: must be NUMBER/DURATION
 	min-rate 10/1s burst 2|min-rate 10/1s burst 2: must be NUMBER/DURATION, a
-	per-source-for 10.0.0.1/8 3|per-source-for 10.0.0.1/8: must be ADDRESS
+	per-source-for 10.0.0.1/8 3|per-source-for 10.0.0.1/8: must have no bits behind
+	per-source-for ::ffff:10.0.0.1 3|per-source-for ::ffff:10.0.0.1: must be written as the IPv4
+	per-source-for 10.0.0.1 121|per-source-for 10.0.0.1: must be ADDRESS/LENGTH, or an address, and a number, 0 to 120
 	per-source-for 10.0.0.0/8|per-source-for 10.0.0.0/8: must be ADDRESS
 	refuse politely|refuse politely: must be close, reset or message
 	refuse message|refuse message: must be
 	when-full panic|when-full panic: must be one of queue, drop-silent
 	END
+	{ printf 'service a\nlisten :0\nrun greet\n'
+	    printf 'per-source-for 10.0.0.%d 3\n' {1..65}; } > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:68: per-source-for 10.0.0.65: one too many: must be at most 64 of a service" ]]
+	sed -i '$ s/.*/per-source-for 10.0.0.9\/32 4/' "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:68: per-source-for 10.0.0.9/32: must be there once" ]]
+	sed -i '$ s/.*/per-source-for 10.0.0.0\/31 4/' "$D/conf"
+	sed -i 4d "$D/conf"
+	"$PREFORKD" -n -f "$D/conf"
 }
