@@ -81,7 +81,7 @@ admit_start(const struct worker *w)
 	me.limit.burst = conf->per_source_rate.burst;
 	for (line = conf->per_source_for; line != NULL && *line != NULL &&
 	    me.nexceptions < CONF_EXCEPTIONS_MAX; line++)
-		if (setting_prefix_limit(*line,
+		if (value_prefix_limit(*line,
 		    &me.exception[me.nexceptions].network,
 		    &me.exception[me.nexceptions].most))
 			me.nexceptions++;

@@ -125,7 +125,7 @@ static int
 assign(struct loader *ld, const struct setting *row, void *base,
     const char *text)
 {
-	return setting_set(row, base, text) ? 0 : not_allowed(ld, row, text);
+	return value_set(row, base, text) ? 0 : not_allowed(ld, row, text);
 }
 
 /* The words of a line as one value. */
@@ -150,7 +150,7 @@ assign_global(struct loader *ld, const struct setting *row,
 {
 	if (row->type != TYPE_LOG)
 		return assign(ld, row, ld->conf, p->word[1]);
-	return setting_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
+	return value_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
 	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
 }
 
@@ -163,12 +163,12 @@ assign_words(struct loader *ld, const struct setting *row,
 	const char *why = NULL;
 	int i = 0;
 
-	if (setting_set_words(row, ld->section->service, word, nwords))
+	if (value_set_words(row, ld->section->service, word, nwords))
 		return 0;
 	if (row->type == TYPE_PREFIX_LIMIT && nwords == 2)
-		why = setting_not_limited(service, word[0]);
+		why = value_not_limited(service, word[0]);
 	while (row->type == TYPE_FROM && why == NULL && ++i < nwords)
-		why = setting_not_from(word[i]);
+		why = value_not_from(word[i]);
 	if (why == NULL)
 		return not_allowed(ld, row, word[0]);
 	return wrong(ld, &ld->at, "%s %s: %s", row->name,
@@ -182,12 +182,12 @@ add_rules(struct loader *ld, const struct setting *row, const struct parse *p)
 	struct section *section = ld->section;
 	struct rule rule = { .deny = strcmp(row->name, "deny") == 0,
 	    .by = RULES_BY_LINE, .file = ld->at.file, .line = ld->at.line };
-	char text[SETTING_WHO], buf[SHOWN];
+	char text[VALUE_WHO], buf[SHOWN];
 	const char *why;
 	int i;
 
 	for (i = 1; i < p->nwords; i++) {
-		why = setting_who(p->word[i], &rule, text);
+		why = value_who(p->word[i], &rule, text);
 		if (why == NULL && section->rules.n == CONF_RULES_MAX)
 			why = "too many: a service must have at most 1000, "
 			    "and a file of rules for more";
@@ -255,7 +255,7 @@ add_listen(struct loader *ld, struct conf_service *service,
 	TAILQ_INSERT_TAIL(&service->listens, line, entry);
 	if ((line->text = strdup(word[0])) == NULL)
 		return out_of_memory(ld);
-	if (!setting_set_listen(line, word, nwords, &why))
+	if (!value_set_listen(line, word, nwords, &why))
 		return wrong(ld, &ld->at, "listen %s: %s", shown(buf, word[0]),
 		    why);
 	return check_listen(ld, service, line);
@@ -687,32 +687,6 @@ settle_kind(struct loader *ld, struct section *section)
 	return 0;
 }
 
-/*
- * Whether a setting means something to this kind of service: a program that
- * accepts by itself has no clients that anybody else knows of.
- */
-static bool
-is_for(const struct setting *row, enum conf_kind kind)
-{
-	static const char *const never[] = { "workers-spare",
-	    "max-connections-per-worker", "first-byte-timeout",
-	    "idle-timeout", "connection-timeout", "log-connections",
-	    "per-source", "per-source-prefix", "per-source-rate",
-	    "per-source-for", "proxy-protocol", "rate", "min-rate",
-	    "when-full", "refuse", "allow", "deny", "default", "rules" };
-	static const char *const only[] = { "ready-time", "max-age",
-	    "max-memory", "max-memory-hard", "stop-signal" };
-	size_t i;
-
-	for (i = 0; i < sizeof(never) / sizeof(never[0]); i++)
-		if (strcmp(row->name, never[i]) == 0)
-			return kind != CONF_RESIDENT;
-	for (i = 0; i < sizeof(only) / sizeof(only[0]); i++)
-		if (strcmp(row->name, only[i]) == 0)
-			return kind == CONF_RESIDENT;
-	return true;
-}
-
 /* Defaults, and -o, are for whichever services they suit. */
 static int
 check_kind(struct loader *ld, const struct section *section)
@@ -723,7 +697,7 @@ check_kind(struct loader *ld, const struct section *section)
 
 	for (row = settings; row < settings + SETTINGS; row++) {
 		at = &section->seen[row - settings];
-		if (at->line > 0 && !is_for(row, kind))
+		if (at->line > 0 && !setting_is_for(row, kind))
 			return wrong(ld, at, "service %s: %s: %s",
 			    section->service->name, row->name,
 			    kind == CONF_RESIDENT ? "must not be there: a "
@@ -824,7 +798,7 @@ settle_user(struct loader *ld, struct section *section)
 	const char *name;
 
 	if (geteuid() == 0 && !service->user.set) {
-		if ((name = setting_default_user(&service->user)) == NULL)
+		if ((name = value_default_user(&service->user)) == NULL)
 			return wrong(ld, &section->at, "service %s: no user "
 			    CONF_DEFAULT_USER " and no nobody: must have a "
 			    "user line", service->name);
@@ -1024,12 +998,12 @@ free_service(struct conf_service *service)
 	int i;
 
 	for (i = 0; i < CONF_KINDS; i++)
-		setting_free_words(service->command[i]);
-	setting_free_words(service->env);
-	setting_free_words(service->allow);
-	setting_free_words(service->deny);
-	setting_free_words(service->per_source_for);
-	setting_free_words(service->proxy_protocol);
+		value_free_words(service->command[i]);
+	value_free_words(service->env);
+	value_free_words(service->allow);
+	value_free_words(service->deny);
+	value_free_words(service->per_source_for);
+	value_free_words(service->proxy_protocol);
 	free_listens(service);
 	free(service->name);
 	free(service);
@@ -1054,54 +1028,6 @@ conf_free(struct conf *conf)
 	free(conf);
 }
 
-static void
-put_service(FILE *out, const struct conf_service *service)
-{
-	struct conf_service resolved = *service;
-	const struct conf_listen *line;
-	const struct setting *row;
-
-	resolved.workers_surge = conf_surge(service);
-	fprintf(out, "\nservice %s\n", service->name);
-	TAILQ_FOREACH(line, &service->listens, entry) {
-		fputs("\tlisten ", out);
-		setting_put_listen(out, line);
-		fputc('\n', out);
-	}
-	for (row = settings; row < settings + SETTINGS; row++) {
-		if (row->scope != SCOPE_SERVICE || row->type == TYPE_LISTEN)
-			continue;
-		if (!is_for(row, service->kind))
-			continue;
-		if (setting_is_list(row)) {
-			setting_put_list(out, row, service);
-			continue;
-		}
-		if (!setting_is_set(row, &resolved))
-			continue;
-		fprintf(out, "\t%s ", row->name);
-		setting_put(out, row, &resolved);
-		fputc('\n', out);
-	}
-}
-
-void
-conf_dump(const struct conf *conf, FILE *out)
-{
-	const struct conf_service *service;
-	const struct setting *row;
-
-	for (row = settings; row < settings + SETTINGS; row++) {
-		if (row->scope != SCOPE_GLOBAL || !setting_is_set(row, conf))
-			continue;
-		fprintf(out, "%s ", row->name);
-		setting_put(out, row, conf);
-		fputc('\n', out);
-	}
-	TAILQ_FOREACH(service, &conf->services, entry)
-		put_service(out, service);
-}
-
 /* The value of a global setting as text, to be freed; NULL: out of memory. */
 static char *
 value(const struct setting *row, const struct conf *conf)
@@ -1112,7 +1038,7 @@ value(const struct setting *row, const struct conf *conf)
 
 	if ((out = open_memstream(&text, &size)) == NULL)
 		return NULL;
-	setting_put(out, row, conf);
+	dump_value(out, row, conf);
 	fclose(out);
 	return text;
 }

@@ -257,7 +257,7 @@ save_generations(const struct master *m, struct state *s)
 		r->rules = g->conf->rules == -1 ? 0 : g->conf->rules;
 		if ((out = open_memstream(&r->text, &size)) == NULL)
 			return -1;
-		conf_dump(g->conf, out);
+		dump_conf(g->conf, out);
 		if (fclose(out) == EOF || save_services(g,
 		    s->list[STATE_GENERATION].n - 1, s) == -1)
 			return -1;

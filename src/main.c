@@ -386,7 +386,7 @@ main(int argc, char *argv[])
 	}
 	if (options.check > 0) {
 		if (options.check > 1)
-			conf_dump(conf, stdout);
+			dump_conf(conf, stdout);
 		conf_free(conf);
 		return 0;
 	}

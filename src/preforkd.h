@@ -299,7 +299,7 @@ struct conf_service {
 	int64_t		 max_age;
 	int64_t		 max_memory;	/* bytes; -1: none */
 	int64_t		 max_memory_hard;
-	int		 stop_signal;	/* index of setting_stop_signal() */
+	int		 stop_signal;	/* index of value_stop_signal() */
 	struct conf_user user;
 	bool		 user_is_nobody;	/* for want of DEFAULT_USER */
 	int64_t		 group;		/* -1: the user's */
@@ -362,12 +362,10 @@ struct conf_source {
  * allowed' (`-o:' and `-l:' stand for the file of a command-line setting).
  */
 struct conf *conf_load(const struct conf_source *, char error[CONF_ERROR_MAX]);
-/* The same from text as conf_dump() writes it; name stands for the file. */
+/* The same from text as dump_conf() writes it; name stands for the file. */
 struct conf *conf_load_text(const char *name, const char *text, size_t size,
 	    char error[CONF_ERROR_MAX]);
 void	 conf_free(struct conf *);
-/* Every setting in effect, as a file that loads to the same configuration. */
-void	 conf_dump(const struct conf *, FILE *);
 /*
  * Whether a running server can go from one to the other.  Returns true, or
  * false with a line in error that names the setting that needs a restart.
@@ -573,6 +571,8 @@ struct setting {
 };
 
 #define SETTINGS	64
+#define SETTING_YEAR	(8760 * INT64_C(3600000))	/* 8760h in ms */
+#define SETTING_WHO	"ADDRESS/LENGTH, an address, uid=USER or gid=GROUP"
 extern const struct setting settings[SETTINGS];
 
 /* The setting of this name, or NULL. */
@@ -581,63 +581,76 @@ const struct setting *setting_find(const char *name);
 const char *setting_nearest(const char *name);
 /* What is allowed, in words; returns buf. */
 char	*setting_range(const struct setting *, char *buf, size_t size);
-/*
- * Who serves when no `user' says it: CONF_DEFAULT_USER, or else nobody.
- * Returns the name, or NULL when there is neither.
- */
-const char *setting_default_user(struct conf_user *);
 /* The most words that a value may have. */
 int	 setting_most_words(const struct setting *);
-/*
- * Set one value in the struct conf or conf_service at base; one of several
- * words has a blank between them.  Returns false
- * when text is not allowed there; listen, service and include never are.
- */
-bool	 setting_set(const struct setting *, void *base, const char *text);
+/* Whether it is `module', whose file must be an absolute path. */
+bool	 setting_is_module(const struct setting *);
 /* Whether a setting may be repeated, and each of its lines is a value. */
 bool	 setting_is_list(const struct setting *);
 /*
- * The same for words after a keyword: those of a TYPE_COMMAND, or one more
- * line of a list.
+ * Whether a setting means something to this kind of service: a program that
+ * accepts by itself has no clients that anybody else knows of.
  */
-bool	 setting_set_words(const struct setting *, void *base,
-	    const char *const *word, int nwords);
-void	 setting_free_words(char **);
-/* Write it so that setting_set() reads the same; nothing when not set. */
-void	 setting_put(FILE *, const struct setting *, const void *base);
-void	 setting_put_list(FILE *, const struct setting *, const void *base);
-/* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
-const char *setting_not_from(const char *word);
-/* The same for the first one of per-source-for. */
-const char *setting_not_limited(const struct conf_service *,
-	    const char *word);
-/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
-bool	 setting_prefix_limit(const char *text, struct prefix *, int *limit);
-/*
- * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
- * or what is wrong and what is allowed (static text).
- */
-#define SETTING_WHO	64
-const char *setting_who(const char *word, struct rule *,
-	    char text[SETTING_WHO]);
-bool	 setting_is_set(const struct setting *, const void *base);
-/* The same for a struct conf_log and the words after `log'. */
-bool	 setting_set_log(struct conf_log *, const char *const *word,
-	    int nwords);
-/*
- * The words after `listen': fills all but text.  Returns false with *why set
- * to what is wrong and what is allowed (static text).
- */
-bool	 setting_set_listen(struct conf_listen *, const char *const *word,
-	    int nwords, const char **why);
-void	 setting_put_listen(FILE *, const struct conf_listen *);
-/* The number of the signal that a service's stop-signal names. */
-int	 setting_stop_signal(const struct conf_service *);
+bool	 setting_is_for(const struct setting *, enum conf_kind);
 /*
  * The table as lines of tab-separated fields for tests of the documents:
  * name, scope, type, range, default, reload, help.
  */
 void	 setting_table(FILE *);
+
+/* value.c: the value of a setting, from text */
+
+/*
+ * Set one value in the struct conf or conf_service at base; one of several
+ * words has a blank between them.  Returns false
+ * when text is not allowed there; listen, service and include never are.
+ */
+bool	 value_set(const struct setting *, void *base, const char *text);
+/*
+ * The same for words after a keyword: those of a TYPE_COMMAND, or one more
+ * line of a list.
+ */
+bool	 value_set_words(const struct setting *, void *base,
+	    const char *const *word, int nwords);
+void	 value_free_words(char **);
+bool	 value_is_set(const struct setting *, const void *base);
+/*
+ * Who serves when no `user' says it: CONF_DEFAULT_USER, or else nobody.
+ * Returns the name, or NULL when there is neither.
+ */
+const char *value_default_user(struct conf_user *);
+/* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
+const char *value_not_from(const char *word);
+/* The same for the first one of per-source-for. */
+const char *value_not_limited(const struct conf_service *, const char *word);
+/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
+bool	 value_prefix_limit(const char *text, struct prefix *, int *limit);
+/*
+ * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
+ * or what is wrong and what is allowed (static text).
+ */
+#define VALUE_WHO	64
+const char *value_who(const char *word, struct rule *, char text[VALUE_WHO]);
+/* value_set_words() for a struct conf_log and the words after `log'. */
+bool	 value_set_log(struct conf_log *, const char *const *word,
+	    int nwords);
+/* The name of a facility of syslog(3) that value_set_log() has set. */
+const char *value_facility(int code);
+/*
+ * The words after `listen': fills all but text.  Returns false with *why set
+ * to what is wrong and what is allowed (static text).
+ */
+bool	 value_set_listen(struct conf_listen *, const char *const *word,
+	    int nwords, const char **why);
+/* The number of the signal that a service's stop-signal names. */
+int	 value_stop_signal(const struct conf_service *);
+
+/* dump.c: a configuration back to text */
+
+/* Write a value so that value_set() reads the same. */
+void	 dump_value(FILE *, const struct setting *, const void *base);
+/* Every setting in effect, as a file that loads to the same configuration. */
+void	 dump_conf(const struct conf *, FILE *);
 
 /* service/builtin.c: the services that `run' knows */
 

@@ -171,7 +171,7 @@ privs_shield(bool dumpable)
 		return;
 	if (!dumpable && prctl(PR_SET_DUMPABLE, 0) == -1)
 		log_warn("prctl PR_SET_DUMPABLE");
-	setting_default_user(&logger);
+	value_default_user(&logger);
 	if (missing_capability(false) != NULL || !can_change_groups())
 		logger.set = false;
 }

@@ -101,7 +101,7 @@ check(struct master *m, int fd)
 	if ((conf = conf_load(&source, error)) == NULL)
 		fputs(error, out);
 	else
-		conf_dump(conf, out);
+		dump_conf(conf, out);
 	_exit(fflush(out) == 0 && conf != NULL ? 0 : 1);
 }
 

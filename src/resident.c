@@ -122,7 +122,7 @@ tell_to_leave(void)
 
 	alarm(0);
 	watch.kill_at = clock_now() + conf->drain_timeout;
-	kill(-watch.pid, setting_stop_signal(conf));
+	kill(-watch.pid, value_stop_signal(conf));
 	/* One that was stopped would not hear it. */
 	kill(-watch.pid, SIGCONT);
 }

@@ -57,7 +57,7 @@ ruleset_seal(int fd)
 static int
 contradiction(const struct rule *const clash[2], char error[CONF_ERROR_MAX])
 {
-	char first[ERROR_PLACE], second[ERROR_PLACE], who[SETTING_WHO];
+	char first[ERROR_PLACE], second[ERROR_PLACE], who[VALUE_WHO];
 
 	rules_text(clash[1], who, sizeof(who));
 	error_place(first, clash[0]->file, clash[0]->line);

@@ -260,7 +260,7 @@ try(struct conf_source *source, const struct state *s,
 	    !conf_fits(conf, m.board.nslots, error))
 		return -1;
 	printf(SAID_BEGIN "%s\n", PACKAGE_VERSION);
-	conf_dump(conf, stdout);
+	dump_conf(conf, stdout);
 	printf(SAID_END);
 	return fflush(stdout) == 0 ? 0 : error_say(error, "write: %s",
 	    strerror(errno));

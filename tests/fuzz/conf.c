@@ -19,7 +19,7 @@ dump(const struct conf *conf, size_t *size)
 
 	if (out == NULL)
 		abort();
-	conf_dump(conf, out);
+	dump_conf(conf, out);
 	if (fclose(out) == EOF)
 		abort();
 	return text;

@@ -378,7 +378,7 @@ dump(const struct conf *conf)
 	size_t size;
 	FILE *f = open_memstream(&out, &size);
 
-	conf_dump(conf, f);
+	dump_conf(conf, f);
 	fclose(f);
 	return out;
 }

@@ -505,7 +505,7 @@ test_refused(void)
 	linger_refuse(&ring, fd);
 	linger_sweep(&ring);
 	CHECK(ms() - began < 1000 && ring.count == 1);
-	age(0, 2000, 2000);
+	age(0, 2010, 2010);
 	linger_sweep(&ring);
 	CHECK(ring.count == 0);
 	CHECK(waitpid(pid, NULL, 0) == pid);

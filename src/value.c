@@ -1,0 +1,670 @@
+/*
+ * value.c: the value of a setting, from text.
+ *
+ * One function for each type of setting.c's table; all fill the field that the
+ * row tells of.  It may call parse.c and address.c; it knows no file, no line
+ * and no section, which are conf.c's.  Users, groups and owners are looked up,
+ * which can hang in a name service: so the master loads only the dump of a
+ * check child, where they are numbers.
+ */
+
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+
+#include "preforkd.h"
+
+#define FACILITIES	(sizeof(facilities) / sizeof(facilities[0]))
+#define OWNER_MAX	80			/* USER:GROUP */
+#define RATE_MAX	1000000
+#define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
+
+static const struct {
+	const char	*name;
+	int		 code;
+} facilities[] = {
+	{ "auth", LOG_AUTH },
+	{ "authpriv", LOG_AUTHPRIV },
+	{ "cron", LOG_CRON },
+	{ "daemon", LOG_DAEMON },
+	{ "ftp", LOG_FTP },
+	{ "local0", LOG_LOCAL0 },
+	{ "local1", LOG_LOCAL1 },
+	{ "local2", LOG_LOCAL2 },
+	{ "local3", LOG_LOCAL3 },
+	{ "local4", LOG_LOCAL4 },
+	{ "local5", LOG_LOCAL5 },
+	{ "local6", LOG_LOCAL6 },
+	{ "local7", LOG_LOCAL7 },
+	{ "lpr", LOG_LPR },
+	{ "mail", LOG_MAIL },
+	{ "news", LOG_NEWS },
+	{ "user", LOG_USER },
+	{ "uucp", LOG_UUCP }
+};
+
+static bool
+set_choice(const struct setting *row, int *field, const char *text)
+{
+	int i;
+
+	for (i = 0; row->choices[i] != NULL; i++) {
+		if (strcmp(row->choices[i], text) == 0) {
+			*field = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+set_run(const struct preforkd_service **field, const char *text)
+{
+	int i;
+
+	for (i = 0; builtin_services[i] != NULL; i++) {
+		if (strcmp(builtin_services[i]->name, text) == 0) {
+			*field = builtin_services[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+set_path(char **field, const char *text)
+{
+	char *copy;
+
+	/* Room for what is appended: `.slots', `.last'. */
+	if (text[0] != '/' || strlen(text) >= PATH_MAX - 32 ||
+	    (copy = strdup(text)) == NULL)
+		return false;
+	free(*field);
+	*field = copy;
+	return true;
+}
+
+static bool
+set_root(char *field, const char *text)
+{
+	return text[0] == '/' &&
+	    strlcpy(field, text, CONF_ROOT_MAX) < CONF_ROOT_MAX;
+}
+
+static bool
+set_group(int64_t *field, const char *text)
+{
+	const struct group *gr;
+
+	if (parse_number(text, 0, UINT32_MAX - 1, field))
+		return true;
+	if ((gr = getgrnam(text)) == NULL)
+		return false;
+	*field = gr->gr_gid;
+	return true;
+}
+
+/* `UID:GID[,GID ...]', as a dump has it: asks no name service. */
+static bool
+set_user_numbers(struct conf_user *user, char *text)
+{
+	char *rest = text, *word = strsep(&rest, ":");
+	int64_t id;
+
+	if (rest == NULL || !parse_number(word, 0, UINT32_MAX - 1, &id))
+		return false;
+	user->uid = (uid_t)id;
+	user->ngroups = 0;
+	while ((word = strsep(&rest, ",")) != NULL) {
+		if (user->ngroups == CONF_GROUPS_MAX ||
+		    !parse_number(word, 0, UINT32_MAX - 1, &id))
+			return false;
+		user->groups[user->ngroups++] = (gid_t)id;
+	}
+	user->gid = user->groups[0];
+	return true;
+}
+
+static bool
+set_user(struct conf_user *user, const char *text)
+{
+	const struct passwd *pw;
+	char copy[1024];
+
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
+		return false;
+	user->set = true;
+	if (strchr(text, ':') != NULL)
+		return set_user_numbers(user, copy);
+	if ((pw = getpwnam(text)) == NULL)
+		return false;
+	user->uid = pw->pw_uid;
+	user->gid = pw->pw_gid;
+	user->ngroups = CONF_GROUPS_MAX;
+	return getgrouplist(text, pw->pw_gid, user->groups,
+	    &user->ngroups) != -1;
+}
+
+const char *
+value_default_user(struct conf_user *user)
+{
+	static const char *const names[] = { CONF_DEFAULT_USER, "nobody" };
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (set_user(user, names[i]))
+			return names[i];
+	user->set = false;
+	return NULL;
+}
+
+static bool
+set_limit(const struct setting *row, int64_t *field, const char *text)
+{
+	static const char units[] = "kmg";
+	char number[24], *unit;
+	int shift = 0;
+
+	if (strcmp(text, "unlimited") == 0) {
+		*field = CONF_UNLIMITED;
+		return true;
+	}
+	if (strlcpy(number, text, sizeof(number)) >= sizeof(number))
+		return false;
+	if ((unit = strpbrk(number, units)) != NULL && unit[1] == '\0') {
+		shift = 10 * (int)(strchr(units, *unit) - units + 1);
+		*unit = '\0';
+	}
+	if (!parse_number(number, 0, row->max >> shift, field))
+		return false;
+	*field <<= shift;
+	return *field >= row->min;
+}
+
+static bool
+set_facility(int *field, const char *text)
+{
+	size_t i;
+
+	for (i = 0; i < FACILITIES; i++) {
+		if (strcmp(facilities[i].name, text) == 0) {
+			*field = facilities[i].code;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *
+value_facility(int code)
+{
+	size_t i;
+
+	for (i = 0; facilities[i].code != code; i++)
+		;
+	return facilities[i].name;
+}
+
+/* What was set before, the default, goes. */
+bool
+value_set_log(struct conf_log *log, const char *const *word, int nwords)
+{
+	const char *more = nwords > 1 ? word[1] : NULL;
+
+	if (strcmp(word[0], "file") == 0) {
+		log->kind = CONF_LOG_FILE;
+		return more != NULL && set_path(&log->path, more);
+	}
+	free(log->path);
+	log->path = NULL;
+	if (strcmp(word[0], "syslog") == 0) {
+		log->kind = CONF_LOG_SYSLOG;
+		return set_facility(&log->facility,
+		    more != NULL ? more : "daemon");
+	}
+	log->kind = CONF_LOG_STDERR;
+	return strcmp(word[0], "stderr") == 0 && more == NULL;
+}
+
+static bool
+set_mode(const char *text, mode_t *mode)
+{
+	const size_t len = strlen(text);
+
+	if (len == 0 || len > 4 || strspn(text, "01234567") != len)
+		return false;
+	*mode = (mode_t)strtol(text, NULL, 8);
+	return *mode <= 0777;
+}
+
+void
+value_free_words(char **words)
+{
+	char **p;
+
+	for (p = words; p != NULL && *p != NULL; p++)
+		free(*p);
+	free(words);
+}
+
+/* Append to a list, which ends with NULL. */
+static bool
+add_word(char ***list, const char *word)
+{
+	char **more;
+	size_t n = 0;
+
+	while (*list != NULL && (*list)[n] != NULL)
+		n++;
+	if ((more = reallocarray(*list, n + 2, sizeof(*more))) == NULL)
+		return false;
+	*list = more;
+	more[n + 1] = NULL;
+	return (more[n] = strdup(word)) != NULL;
+}
+
+/* A module has no path to be looked for in. */
+static bool
+good_command(const struct setting *row, const char *word)
+{
+	return word[0] == '/' || (word[0] != '\0' &&
+	    strchr(word, '/') == NULL && !setting_is_module(row));
+}
+
+bool
+value_prefix_limit(const char *text, struct prefix *p, int *limit)
+{
+	char copy[80], *rest = copy, *word;
+	const char *why;
+	int64_t n;
+
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy) ||
+	    (word = strsep(&rest, " ")) == NULL || rest == NULL ||
+	    !address_parse_prefix(word, p, &why) ||
+	    !parse_number(rest, 0, SOURCE_CELLS, &n))
+		return false;
+	*limit = (int)n;
+	return true;
+}
+
+const char *
+value_not_limited(const struct conf_service *conf, const char *word)
+{
+	char *const *line = conf->per_source_for;
+	struct prefix p, other;
+	const char *why;
+	int limit, n = 0;
+
+	if (!address_parse_prefix(word, &p, &why))
+		return why;
+	for (; line != NULL && *line != NULL; line++, n++)
+		if (value_prefix_limit(*line, &other, &limit) &&
+		    other.length == p.length && address_within(&p, &other))
+			return "must be there once";
+	return n < CONF_EXCEPTIONS_MAX ? NULL :
+	    "one too many: must be at most 64 of a service";
+}
+
+static bool
+add_prefix_limit(struct conf_service *conf, const char *const *word,
+    int nwords)
+{
+	struct prefix p;
+	char text[80];
+	int limit;
+
+	return nwords == 2 && value_not_limited(conf, word[0]) == NULL &&
+	    (size_t)snprintf(text, sizeof(text), "%s %s", word[0],
+	    word[1]) < sizeof(text) && value_prefix_limit(text, &p,
+	    &limit) && add_word(&conf->per_source_for, text);
+}
+
+/* Numbers first, as for set_owner(). */
+static const char *
+who_by_id(const char *word, struct rule *rule)
+{
+	const bool group = word[0] == 'g';
+	const struct passwd *pw;
+	const struct group *gr;
+	int64_t id;
+
+	word += 4;
+	if (parse_number(word, 0, UINT32_MAX - 1, &id))
+		;
+	else if (group && (gr = getgrnam(word)) != NULL)
+		id = gr->gr_gid;
+	else if (!group && (pw = getpwnam(word)) != NULL)
+		id = pw->pw_uid;
+	else
+		return group ? "must be a group of this system, or gid=GID" :
+		    "must be a user of this system, or uid=UID";
+	rules_id(rule, group ? RULES_GID : RULES_UID, (uint32_t)id);
+	return NULL;
+}
+
+const char *
+value_who(const char *word, struct rule *rule, char text[VALUE_WHO])
+{
+	const char *why;
+
+	if (strncmp(word, "uid=", 4) == 0 || strncmp(word, "gid=", 4) == 0) {
+		if ((why = who_by_id(word, rule)) != NULL)
+			return why;
+	} else {
+		if (strpbrk(word, ".:") == NULL)
+			return "must be " SETTING_WHO;
+		if (!address_parse_prefix(word, &rule->who, &why))
+			return why;
+		rule->table = rule->who.ipv6 ? RULES_IPV6 : RULES_IPV4;
+	}
+	rules_text(rule, text, VALUE_WHO);
+	return NULL;
+}
+
+static bool
+add_who(char ***list, const char *const *word, int nwords)
+{
+	char text[VALUE_WHO];
+	struct rule rule;
+	int i;
+
+	for (i = 0; i < nwords; i++)
+		if (value_who(word[i], &rule, text) != NULL ||
+		    !add_word(list, text))
+			return false;
+	return true;
+}
+
+const char *
+value_not_from(const char *word)
+{
+	struct prefix p;
+	const char *why;
+
+	return strcmp(word, "unix") == 0 ||
+	    address_parse_prefix(word, &p, &why) ? NULL : why;
+}
+
+/* `from PREFIX ...': each prefix is a word of the list. */
+static bool
+add_prefixes(char ***list, const char *const *word, int nwords)
+{
+	int i;
+
+	if (nwords < 2 || strcmp(word[0], "from") != 0)
+		return false;
+	for (i = 1; i < nwords; i++)
+		if (value_not_from(word[i]) != NULL ||
+		    !add_word(list, word[i]))
+			return false;
+	return true;
+}
+
+static bool
+set_lengths(struct conf_lengths *lengths, char *text)
+{
+	char *rest = text, *word = strsep(&rest, " ");
+	int64_t ipv4, ipv6;
+
+	if (rest == NULL || !parse_number(word, 0, 32, &ipv4) ||
+	    !parse_number(rest, 0, 128, &ipv6))
+		return false;
+	*lengths = (struct conf_lengths){ (int)ipv4, (int)ipv6 };
+	return true;
+}
+
+/*
+ * `30/1m burst 10'; as many at once as in the time, unless it is said.  A row
+ * whose maximum is 0 has no burst.
+ */
+static bool
+set_rate(const struct setting *row, struct conf_rate *rate, char *text)
+{
+	char *rest = text, *word = strsep(&rest, " "), *per = word;
+
+	*rate = (struct conf_rate){ 0, 0, 0 };
+	if (strcmp(word, "0") == 0)
+		return rest == NULL;
+	word = strsep(&per, "/");
+	if (per == NULL || !parse_number(word, 1, RATE_MAX, &rate->count) ||
+	    !parse_duration(per, 1, SETTING_YEAR, &rate->per))
+		return false;
+	rate->burst = rate->count;
+	if (rest == NULL)
+		return true;
+	word = strsep(&rest, " ");
+	return row->max > 0 && strcmp(word, "burst") == 0 && rest != NULL &&
+	    parse_number(rest, 1, RATE_MAX, &rate->burst);
+}
+
+/* `60s 10s 6' */
+static bool
+set_keepalive(struct conf_keepalive *alive, char *text)
+{
+	char *rest = text, *idle = strsep(&rest, " ");
+	char *interval = strsep(&rest, " ");
+
+	*alive = (struct conf_keepalive){ 0, 0, 0 };
+	if (interval == NULL)
+		return strcmp(idle, "0") == 0;
+	return rest != NULL && parse_duration(idle, 1000, KEEPALIVE_MAX,
+	    &alive->idle) && parse_duration(interval, 1000, KEEPALIVE_MAX,
+	    &alive->interval) && parse_number(rest, 1, 127, &alive->count);
+}
+
+static bool
+set_refuse(struct conf_refuse *refuse, const char *text)
+{
+	refuse->text[0] = '\0';
+	refuse->how = CONF_REFUSE_CLOSE;
+	if (strcmp(text, "close") == 0)
+		return true;
+	refuse->how = CONF_REFUSE_RESET;
+	if (strcmp(text, "reset") == 0)
+		return true;
+	refuse->how = CONF_REFUSE_MESSAGE;
+	return strncmp(text, "message ", 8) == 0 && strlcpy(refuse->text,
+	    text + 8, sizeof(refuse->text)) < sizeof(refuse->text);
+}
+
+/* A value of several words. */
+static bool
+set_phrase(const struct setting *row, void *field, const char *text)
+{
+	char copy[CONF_REFUSE_MAX + 16];
+
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
+		return false;
+	if (row->type == TYPE_LENGTHS)
+		return set_lengths(field, copy);
+	if (row->type == TYPE_RATE)
+		return set_rate(row, field, copy);
+	if (row->type == TYPE_KEEPALIVE)
+		return set_keepalive(field, copy);
+	return set_refuse(field, copy);
+}
+
+bool
+value_set_words(const struct setting *row, void *base,
+    const char *const *word, int nwords)
+{
+	char ***field = (char ***)((char *)base + row->offset);
+	int i;
+
+	if (row->type == TYPE_ENV)
+		return word[0][0] != '=' && strchr(word[0], '=') != NULL &&
+		    add_word(field, word[0]);
+	if (row->type == TYPE_PREFIX_LIMIT)
+		return add_prefix_limit(base, word, nwords);
+	if (row->type == TYPE_WHO)
+		return add_who(field, word, nwords);
+	if (row->type == TYPE_FROM)
+		return add_prefixes(field, word, nwords);
+	if (!good_command(row, word[0]))
+		return false;
+	for (i = 0; i < nwords; i++)
+		if (!add_word(field, word[i]))
+			return false;
+	return true;
+}
+
+bool
+value_set(const struct setting *row, void *base, const char *text)
+{
+	void *field = (char *)base + row->offset;
+	int64_t n = 0;
+
+	switch (row->type) {
+	case TYPE_NUMBER:
+		if (!parse_number(text, row->min, row->max, &n))
+			return false;
+		*(int *)field = (int)n;
+		return true;
+	case TYPE_COUNT:
+		if (!parse_number(text, row->min, row->max, &n))
+			return false;
+		*(long long *)field = n;
+		return true;
+	case TYPE_DURATION:
+		return parse_duration(text, row->min, row->max, field);
+	case TYPE_CHOICE:
+		return set_choice(row, field, text);
+	case TYPE_PATH:
+		return set_path(field, text);
+	case TYPE_USER:
+		return set_user(field, text);
+	case TYPE_GROUP:
+		return set_group(field, text);
+	case TYPE_ROOT:
+		return set_root(field, text);
+	case TYPE_MODE:
+		return set_mode(text, field);
+	case TYPE_LIMIT:
+		return set_limit(row, field, text);
+	case TYPE_LOG:
+		return value_set_log(field, &text, 1);
+	case TYPE_RUN:
+		return set_run(field, text);
+	case TYPE_COMMAND:
+	case TYPE_ENV:
+		return value_set_words(row, base, &text, 1);
+	case TYPE_LENGTHS:
+	case TYPE_RATE:
+	case TYPE_KEEPALIVE:
+	case TYPE_REFUSE:
+		return set_phrase(row, field, text);
+	case TYPE_PREFIX_LIMIT:
+	case TYPE_WHO:
+	case TYPE_FROM:
+	case TYPE_LISTEN:
+	case TYPE_SERVICE:
+	case TYPE_INCLUDE:
+		break;			/* more than a value */
+	}
+	return false;
+}
+
+/* In the order of stop_signals. */
+int
+value_stop_signal(const struct conf_service *conf)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP,
+	    SIGUSR1, SIGUSR2 };
+
+	return numbers[conf->stop_signal];
+}
+
+/* Numbers first: what a dump holds must not ask a name service. */
+static bool
+set_owner(const char *text, struct conf_listen *line)
+{
+	char user[OWNER_MAX], *group;
+	const struct passwd *pw;
+	const struct group *gr;
+	int64_t id;
+
+	if (strlcpy(user, text, sizeof(user)) >= sizeof(user))
+		return false;
+	if ((group = strchr(user, ':')) != NULL)
+		*group++ = '\0';
+	if (parse_number(user, 0, UINT32_MAX - 1, &id))
+		line->uid = (uid_t)id;
+	else if ((pw = getpwnam(user)) != NULL)
+		line->uid = pw->pw_uid;
+	else
+		return false;
+	if (group == NULL)
+		return true;
+	if (parse_number(group, 0, UINT32_MAX - 1, &id))
+		line->gid = (gid_t)id;
+	else if ((gr = getgrnam(group)) != NULL)
+		line->gid = gr->gr_gid;
+	else
+		return false;
+	return true;
+}
+
+/* One word after an address; returns what is wrong with it, or NULL. */
+static const char *
+listen_option(struct conf_listen *line, const char *word)
+{
+	if (address_path(&line->address[0]) == NULL)
+		return "must be alone: mode and owner are for unix:/PATH";
+	if (strncmp(word, "mode=", 5) == 0)
+		return set_mode(word + 5, &line->mode) ? NULL :
+		    "mode must be 0000 to 0777";
+	if (strncmp(word, "owner=", 6) == 0)
+		return set_owner(word + 6, line) ? NULL :
+		    "owner must be USER or USER:GROUP, names or numbers that "
+		    "this system knows";
+	return "after the address must be mode=MODE, owner=USER[:GROUP] or "
+	    "nothing";
+}
+
+/*
+ * 0666: like a port of the loopback interface, and like systemd's default,
+ * a socket is for all users unless its mode or directory says otherwise.
+ */
+bool
+value_set_listen(struct conf_listen *line, const char *const *word,
+    int nwords, const char **why)
+{
+	int i;
+
+	line->mode = 0666;
+	line->uid = (uid_t)-1;
+	line->gid = (gid_t)-1;
+	line->naddress = address_parse(word[0], line->address, why);
+	if (line->naddress == -1)
+		return false;
+	for (i = 1; i < nwords; i++)
+		if ((*why = listen_option(line, word[i])) != NULL)
+			return false;
+	return true;
+}
+
+bool
+value_is_set(const struct setting *row, const void *base)
+{
+	const void *field = (const char *)base + row->offset;
+
+	if (row->type == TYPE_PATH)
+		return *(char *const *)field != NULL;
+	if (row->type == TYPE_COMMAND)
+		return *(char **const *)field != NULL;
+	if (row->type == TYPE_RUN)
+		return *(const struct preforkd_service *const *)field != NULL;
+	if (row->type == TYPE_USER)
+		return ((const struct conf_user *)field)->set;
+	if (row->type == TYPE_GROUP || row->type == TYPE_LIMIT)
+		return *(const int64_t *)field != -1;
+	if (row->type == TYPE_ROOT)
+		return *(const char *)field != '\0';
+	return true;
+}
