@@ -165,7 +165,7 @@ assign_words(struct loader *ld, const struct setting *row,
 
 	if (value_set_words(row, ld->section->service, word, nwords))
 		return 0;
-	if (row->type == TYPE_PREFIX_LIMIT && nwords == 2)
+	if (row->type == TYPE_PREFIX_LIMIT)
 		why = value_not_limited(service, word[0]);
 	while (row->type == TYPE_FROM && why == NULL && ++i < nwords)
 		why = value_not_from(word[i]);

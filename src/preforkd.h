@@ -238,6 +238,16 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+#define CONF_EXCEPTIONS_MAX	64	/* lines of per-source-for */
+
+/* What holds for a prefix in the place of per-source, and per-source-rate. */
+struct conf_limit {
+	struct prefix	 network;
+	int		 most;
+	bool		 rated;		/* the rate too */
+	struct conf_rate rate;
+};
+
 enum conf_otherwise {		/* default */
 	CONF_OTHERWISE_ALLOW,
 	CONF_OTHERWISE_DENY
@@ -261,7 +271,6 @@ enum conf_refuse_how {
 	CONF_REFUSE_MESSAGE
 };
 
-#define CONF_EXCEPTIONS_MAX	64	/* lines of per-source-for */
 #define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
 
 struct conf_refuse {
@@ -310,7 +319,7 @@ struct conf_service {
 	int		 per_source;	/* connections at once; 0: any */
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
-	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	char		**per_source_for;	/* conf_limit, NULL-ended */
 	char		**proxy_protocol;	/* prefixes, `unix'; or NULL */
 	struct conf_rate rate;
 	struct conf_rate min_rate;	/* bytes; burst means nothing */
@@ -543,7 +552,7 @@ enum setting_type {
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
 	TYPE_KEEPALIVE,		/* struct conf_keepalive */
-	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_PREFIX_LIMIT,	/* char **, a struct conf_limit a line */
 	TYPE_WHO,		/* char **, a prefix, uid or gid a word */
 	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
@@ -623,8 +632,8 @@ const char *value_default_user(struct conf_user *);
 const char *value_not_from(const char *word);
 /* The same for the first one of per-source-for. */
 const char *value_not_limited(const struct conf_service *, const char *word);
-/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
-bool	 value_prefix_limit(const char *text, struct prefix *, int *limit);
+/* A line of per-source-for, behind the keyword. */
+bool	 value_limit(const char *text, struct conf_limit *);
 /*
  * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
  * or what is wrong and what is allowed (static text).

@@ -59,6 +59,20 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	wait_for greets 127.0.0.1
 }
 
+@test "per-source-for has another rate too, or none" {
+	printf '%s\n' 'service greet' 'listen 127.0.0.1:0' 'run greet' \
+	    'per-source-rate 1/1h' 'per-source-for 127.0.0.2 0 0' \
+	    'per-source-for 127.0.0.3 0 1/1h burst 3' \
+	    'per-source-for 127.0.0.4 5' > "$D/conf"
+	start -f "$D/conf"
+	for i in 2 2 2 3 3 3 1 4; do greets 127.0.0.$i; done
+	for i in 3 1 4; do refuses 127.0.0.$i; done
+	greets 127.0.0.2
+	"$PREFORKD" -nn -f "$D/conf" > "$D/dump"
+	"$PREFORKD" -nn -f "$D/dump" | diff - "$D/dump"
+	grep 'per-source-for 127.0.0.3 0 1/1h burst 3' "$D/dump"
+}
+
 @test "refuse says a message, closes, or resets" {
 	start_greet -o 'per-source 1' -o 'refuse message "too many of you"'
 	hold 1
@@ -215,6 +229,8 @@ pest() {
 	per-source-for 10.0.0.1/8 3|per-source-for 10.0.0.1/8: must have no bits behind
 	per-source-for ::ffff:10.0.0.1 3|per-source-for ::ffff:10.0.0.1: must be written as the IPv4
 	per-source-for 10.0.0.1 121|per-source-for 10.0.0.1: must be ADDRESS/LENGTH, or an address, and a number, 0 to 120
+	per-source-for 10.0.0.0/8 1 1/0|per-source-for 10.0.0.0/8: must be ADDRESS
+	per-source-for 10.0.0.0/8 1 2/1s burst|per-source-for 10.0.0.0/8: must be ADDRESS
 	per-source-for 10.0.0.0/8|per-source-for 10.0.0.0/8: must be ADDRESS
 	refuse politely|refuse politely: must be close, reset or message
 	refuse message|refuse message: must be
