@@ -419,15 +419,29 @@ leave(struct life *l, int code)
 	_exit(code);
 }
 
+/* After a signal that does not tell it to leave. */
+static void
+disturbed(struct life *l)
+{
+	if (l->interrupted != NULL)
+		l->interrupted();
+	if (l->linger.count > 0 && !handler_retired)
+		sweep(l);
+}
+
 /* Until the rate of the service has a turn for this worker. */
 static void
-rest(int ms)
+rest(struct life *l, int ms)
 {
 	const int64_t until = clock_now() + ms;
 	int64_t left = ms;
+	sigset_t old;
 
+	sig_block(&old);
 	for (; left > 0 && !handler_retired; left = until - clock_now())
-		poll(NULL, 0, (int)left);
+		if (sig_poll(NULL, 0, left) == -1)
+			disturbed(l);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 __attribute__((__noreturn__))
@@ -440,7 +454,7 @@ accept_loop(struct life *l)
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
 		if ((ms = admit_pause()) > 0)
-			rest(ms);
+			rest(l, ms);
 		if (handler_retired)
 			break;
 		switch (accept_client(l, &fd, &peer)) {
@@ -448,10 +462,7 @@ accept_loop(struct life *l)
 			serve(l, fd, &peer);
 			break;
 		case ACCEPT_AGAIN:
-			if (l->interrupted != NULL)
-				l->interrupted();
-			if (l->linger.count > 0 && !handler_retired)
-				sweep(l);
+			disturbed(l);
 			break;
 		case ACCEPT_SICK:
 			log_error("accept on %s", l->self->listener->name);

@@ -143,6 +143,26 @@ pest() {
 	not logged refused
 }
 
+has_descriptors() { [ "$(find "/proc/$1/fd" -mindepth 1 | wc -l)" -eq "$2" ]; }
+
+@test "a worker that rests for the rate closes what lingers, and leaves at once" {
+	start_greet -o 'rate 1/1h' -o 'workers-max 1' -o 'workers-spare 1'
+	W=$(one_worker)
+	before=$(find "/proc/$W/fd" -mindepth 1 | wc -l)
+	mkfifo "$D/in"
+	nc 127.0.0.1 "$PORT" < "$D/in" > "$D/out" 3>&- &
+	exec 7> "$D/in"
+	echo x >&7
+	wait_for logged 'accepting pauses'
+	[ "$(one_worker)" -eq "$W" ]
+	has_descriptors "$W" $((before + 1))
+	wait_for has_descriptors "$W" "$before"
+	begin=$EPOCHREALTIME
+	stop
+	took "$begin" 0 1500
+	exec 7>&-
+}
+
 @test "D02 when-full drop-silent: the most silent clients make room" {
 	start_greet -o 'workers-max 4' -o 'when-full drop-silent' \
 	    -o 'log-connections end'
