@@ -375,6 +375,7 @@ struct conf *conf_load(const struct conf_source *, char error[CONF_ERROR_MAX]);
 struct conf *conf_load_text(const char *name, const char *text, size_t size,
 	    char error[CONF_ERROR_MAX]);
 void	 conf_free(struct conf *);
+void	 conf_free_listens(struct conf_service *);
 /*
  * Whether a running server can go from one to the other.  Returns true, or
  * false with a line in error that names the setting that needs a restart.
@@ -660,6 +661,64 @@ int	 value_stop_signal(const struct conf_service *);
 void	 dump_value(FILE *, const struct setting *, const void *base);
 /* Every setting in effect, as a file that loads to the same configuration. */
 void	 dump_conf(const struct conf *, FILE *);
+
+/* load.c: a configuration's lines to sections, for conf.c */
+
+/* A line of a file; line 0: the command line's `-o', `-l'. */
+struct load_where {
+	const char	*file;
+	int		 line;
+};
+
+/* A `service' section, or what stands before the first; until all is read. */
+struct load_section {
+	TAILQ_ENTRY(load_section) entry;
+	struct conf_service *service;
+	struct load_where	 at;
+	struct load_where	 seen[SETTINGS];
+	struct rule_list rules;		/* of allow and deny */
+};
+
+/* The name of a file, which lives as long as a `where' can mean it. */
+struct load_name {
+	SLIST_ENTRY(load_name) entry;
+	char		 text[];
+};
+
+/* The state of it; what it is given must live as long. */
+struct loader {
+	struct conf	*conf;
+	struct conf_service defaults;
+	struct load_section	 first;		/* its service: the defaults */
+	TAILQ_HEAD(, load_section) sections;
+	SLIST_HEAD(, load_name) names;
+	struct load_section	*section;	/* in force */
+	struct load_where	 at;
+	struct load_where	 file;		/* the main file, no line */
+	bool		 included;	/* no include from here */
+	char		*error;
+};
+
+/* Defaults in place, nothing read.  Returns 0, or -1 with a line in error. */
+int	 load_open(struct loader *, bool foreground,
+	    char error[CONF_ERROR_MAX]);
+/* The configuration when rv is 0; else NULL, with all of it freed. */
+struct conf *load_close(struct loader *, int rv);
+/* Each returns 0, or -1 with a line in error. */
+int	 load_file(struct loader *, const char *path);
+int	 load_text(struct loader *, const char *text, size_t size);
+/* `preforkd greet', `preforkd -- PROGRAM': a service of that name. */
+int	 load_service(struct loader *, const struct conf_source *);
+/* All of -l: they replace the listen lines of the one service. */
+int	 load_listens(struct loader *, char *const *text);
+/* All of -o. */
+int	 load_overrides(struct loader *, char *const *text);
+/* The one place that makes an error; always -1. */
+int	 load_wrong(struct loader *, const struct load_where *, const char *fmt,
+	    ...) __attribute__((__format__(printf, 3, 4)));
+/* Where a section has its value of a setting from. */
+const struct load_where *load_origin(const struct loader *,
+	    const struct load_section *, const char *name);
 
 /* service/builtin.c: the services that `run' knows */
 
