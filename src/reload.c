@@ -34,7 +34,9 @@
 #ifndef CHECK_TIME
 #define CHECK_TIME	10000		/* for the check child */
 #endif
+#ifndef READY_TIME
 #define READY_TIME	30000		/* for the new generation */
+#endif
 #define TEXT_MAX	(4 << 20)	/* of what the child says */
 
 /* Descriptors of the check child. */
