@@ -564,7 +564,11 @@ free_generation(struct master *m, struct generation *g)
 		spawn_close_pipes(s);
 		free(s);
 	}
-	conf_free(g->conf);
+	/* The log is written to the end, by what the last one says of it. */
+	if (TAILQ_EMPTY(&m->generations))
+		m->last = g->conf;
+	else
+		conf_free(g->conf);
 	free(g);
 }
 

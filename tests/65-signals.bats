@@ -303,7 +303,10 @@ random_runs() {
 		random_signals $((RANDOM % 8))
 		ended 0
 		took "$t" 0 8000
-		[[ $(last_line) == *'stopped clients-cut=0 clients=0' ]]
+		[[ $(last_line) == *'stopped clients-cut=0 clients=0' ]] || {
+			cat "$LOG"
+			return 1
+		}
 		log_grammar "$LOG"
 	done
 	no_members

@@ -84,12 +84,12 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 }
 
 # SIGTERM at the end always wins.
-@test "F03 G14 SIGUSR1, SIGHUP, SIGUSR2 and SIGTERM at random, 100 runs with a seed" {
+@test "F03 G14 SIGUSR1, SIGHUP, SIGUSR2 and SIGTERM at random, 500 runs with a seed" {
 	seed=${SEED:-$RANDOM}
 	echo "SEED=$seed"
 	RANDOM=$seed
 	mix=(HUP USR1 USR2 USR2)
-	for i in {1..100}; do
+	for i in {1..500}; do
 		start_installed "$PREFORKD" -l 127.0.0.1:0 \
 		    -o 'workers-spare 1' -o 'drain-timeout 5s' greet
 		storm_begin -t 60 -c 4
