@@ -183,9 +183,6 @@ reloads_under_load() {
 	BASE_FDS=$(master_fds)
 }
 
-# kilobytes FIELD: of the master.
-kilobytes() { awk -v f="$1:" '$1 == f { print $2 }' "/proc/$M/status"; }
-
 # reloads_leave_nothing WARM N: descriptors and memory are as they were N
 # reloads ago; the heap has found its size after some hundreds of WARM ones.
 reloads_leave_nothing() {
