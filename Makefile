@@ -14,7 +14,8 @@ MAKEFLAGS += -r
 DESTDIR =
 INSTALL = install
 LISTEN = 127.0.0.1:8001
-JOBS ?= 2
+# Tests wait for most of their time.
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 SANITIZE ?=
 TESTS ?=
 FUZZ_TIME ?= 60

@@ -54,11 +54,17 @@ bats_file() {
 	sed 's/%test/@test/' >"$1"
 }
 
-# A built tree whose tests are standard input, and nothing else.
+# A built tree whose tests are standard input, and nothing else.  Its test
+# programs, which need no file of tests, are built for the first that asks.
 tree_with_tests() {
-	cp -a "$fresh" "$BATS_TEST_TMPDIR/tree"
+	local tree=$BATS_FILE_TMPDIR/tested
+	if [ ! -d "$tree" ]; then
+		cp -a "$fresh" "$tree"
+		rm -f "$tree"/tests/*.bats "$tree"/tests/*/*.c
+		(cd "$tree" && clean make -s -j2 test-programs)
+	fi
+	cp -a "$tree" "$BATS_TEST_TMPDIR/tree"
 	cd "$BATS_TEST_TMPDIR/tree" || return
-	rm -f tests/*.bats tests/*/*.c
 	bats_file tests/10-one.bats
 }
 
