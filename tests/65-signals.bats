@@ -193,6 +193,58 @@ faketime_server() {
 	release_cut
 }
 
+@test "F12 Ctrl-C at a terminal is one stop at once, which kills no worker twice" {
+	mkfifo "$D/keys"
+	: > "$D/addresses"
+	setsid script -qec "exec '$PREFORKD' -d -1 -o 'status-file $STATUS' \
+	    -l 127.0.0.1:0 greet > '$D/addresses' 2>> '$LOG'" /dev/null \
+	    < "$D/keys" > "$D/terminal" 2>&1 3>&- &
+	terminal=$!
+	STARTED+=("$terminal")
+	exec 7> "$D/keys"
+	wait_for test -s "$D/addresses"
+	ADDRESS=$(< "$D/addresses")
+	hold 2
+	printf '\003' >&7
+	rc=0
+	wait "$terminal" || rc=$?
+	exec 7>&-
+	[ "$rc" -eq 2 ]
+	[ "$(count_logged 'stopping')" -eq 1 ]
+	logged 'stopping at once why="SIGINT or SIGQUIT"'
+	not logged 'worker died'
+	[[ $(last_line) == *'stopped clients-cut=2 clients=2' ]]
+	release_cut
+}
+
+# Not close(2), which strace leaves out when it lets it fail.
+@test "F07 calls that are interrupted are made again, in master, workers and logger" {
+	export ASAN_OPTIONS=detect_leaks=0	# it cannot look when traced
+	calls=poll,ppoll,read,write,wait4,accept4,recvfrom,sendto,recvmsg,sendmsg
+	start_greet -o 'workers-spare 4' -o 'workers-idle-time 200ms'
+	mapfile -t all < <(workers)
+	strace -qq -o "$D/trace" -e "trace=$calls" \
+	    -e "inject=$calls:error=EINTR:when=1+3" -p "$M" \
+	    $(printf -- '-p %s ' "${all[@]}" "$(logger_pid)") 3>&- &
+	STRACE=$!
+	wait_for traced
+	storm -n "$(often 300 3000)" -c 4
+	stormed_well
+	[ "$(stormed refused)" -eq 0 ]
+	kill -HUP "$M"
+	wait_for logged 'reloaded generation=2'
+	storm -n 100 -c 4
+	stormed_well
+	kill "$STRACE"
+	wait "$STRACE" || true
+	stop
+	for call in accept4 ppoll read wait4; do
+		grep -q "$call(.*INJECTED" "$D/trace"
+	done
+	[[ $(last_line) == *'stopped clients-cut=0 '* ]]
+}
+traced() { [ "$(awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status")" != 0 ]; }
+
 # Masks of signals, as /proc/PID/status shows them.
 mask() {
 	local m=0 s

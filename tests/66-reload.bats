@@ -403,6 +403,19 @@ start_status() {
 	has_listeners 1
 }
 
+@test "a logger that is replaced while an upgrade waits its turn does not take that for its own" {
+	start_faulty
+	touch "$FAULT_FILE.hang"
+	kill -HUP "$M"
+	wait_for slots_are starting 2
+	kill -USR2 "$M"
+	kill -KILL "$(logger_pid)"
+	wait_for logged 'the logger died and was replaced'
+	rm "$FAULT_FILE.hang"
+	wait_for logged 'notice: upgraded from='
+	[ "$(count_logged 'the logger died')" -eq 1 ]
+}
+
 # on_check SIGNAL: the child that reads the next configuration gets it.
 on_check() {
 	traced -f -P "$D/conf" -e trace=openat,open \

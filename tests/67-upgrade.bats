@@ -316,7 +316,7 @@ traced() { [ "$(awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status")" != 0 ]
 	ctl upgrade | grep 'to 0.other$'
 }
 
-@test "several services on TCP and Unix sockets, one of them changed by the upgrade" {
+@test "G18 several services on TCP and Unix sockets, one of them changed by the upgrade" {
 	printf '%s\n' 'service greet' 'listen *:0' "listen unix:$D/sock" \
 	    'run greet' 'service echo' 'listen 127.0.0.1:0' 'run echo' | conf
 	start_installed "$PREFORKD" -f "$D/conf"
