@@ -629,6 +629,8 @@ bool	 value_is_set(const struct setting *, const void *base);
  * Returns the name, or NULL when there is neither.
  */
 const char *value_default_user(struct conf_user *);
+/* From the numbers that dump_user() has written; false if it has not. */
+bool	 value_user_numbers(struct conf_user *, const char *text);
 /* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
 const char *value_not_from(const char *word);
 /* The same for the first one of per-source-for. */
@@ -659,6 +661,8 @@ int	 value_stop_signal(const struct conf_service *);
 
 /* Write a value so that value_set() reads the same. */
 void	 dump_value(FILE *, const struct setting *, const void *base);
+/* UID:GID[,GID ...] */
+void	 dump_user(FILE *, const struct conf_user *);
 /* Every setting in effect, as a file that loads to the same configuration. */
 void	 dump_conf(const struct conf *, FILE *);
 
@@ -803,8 +807,13 @@ void	 listen_refuse(struct listener *);
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
-/* In a new program: one that the old one had inherited. */
-void	 listen_inherit_again(struct listener *);
+/*
+ * For an upgrade: the next socket, from *at on, that was inherited and that no
+ * listener uses; its name, or NULL at the end.
+ */
+const char *listen_unused(int *at, int *fd);
+/* In a new program: a socket that the old one had inherited. */
+int	 listen_keep(const char *name, int fd, bool used);
 /* Whether somebody has shut it down. */
 bool	 listen_is_shut(const struct listener *);
 /* Listen again, then; 0, or -1: a Unix socket cannot. */
@@ -1132,6 +1141,9 @@ void	 privs_shield(bool dumpable);
 bool	 privs_shielded(int *score);
 /* After an upgrade, before privs_shield(): what was before stays. */
 void	 privs_keep_shield(int score);
+/* Who writes the log, or NULL: the user of the master; the same to be kept. */
+const struct conf_user *privs_logger_user(void);
+void	 privs_keep_logger_user(const struct conf_user *);
 /*
  * Whether workers can become what the service is to run as.  Returns NULL, or
  * the name of the setting that cannot be had, and in why what is wrong.
@@ -1889,6 +1901,7 @@ struct master {
 	int		 log_fd;
 	pid_t		 logger;	/* 0: none */
 	bool		 logger_leaves;	/* told to, to be replaced */
+	const struct conf *last;	/* when all generations have ended */
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
@@ -2063,6 +2076,7 @@ struct state_master {
 	int64_t	 pid_fd, log_fd, poke_fd, logger, generation, forks, cut;
 	int64_t	 shielded, oom_score;
 	char	*version, *binary, *config, *pid_file;
+	char	*logger_user;	/* its numbers; NULL: as the master */
 };
 
 struct state_board {
@@ -2094,6 +2108,12 @@ struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
 	int64_t	 inherited, resident, broken;
 	char	*service, *text, *name;
+};
+
+/* A socket of somebody else's that no listener uses. */
+struct state_unused {
+	int64_t	 fd;
+	char	*name;
 };
 
 struct state_generation {
@@ -2136,6 +2156,7 @@ enum state_kind {
 	STATE_POOL,
 	STATE_CHILD,
 	STATE_NEXT,
+	STATE_UNUSED,
 	STATE_KINDS
 };
 
