@@ -2,6 +2,7 @@
 
 load helper
 load clients
+load mischief
 
 USER_OPTION=(-o 'workers-spare 2')
 
@@ -28,14 +29,6 @@ ends_in() {
 
 no_session() { [ -z "$(ps -o pid= --sid "$1" | tr -d ' ')" ]; }
 is_dead() { ! kill -0 "$1" 2> /dev/null; }
-
-# No worker has a child, alive or dead, that it has not been told to leave be.
-no_children() {
-	local w
-	for w in $(workers); do
-		[ -z "$(ps -o pid= --ppid "$w" | tr -d ' ')" ] || return 1
-	done
-}
 
 @test "E01 a program that does not read is ended at connection-timeout" {
 	serve 'exec sleep 300' 'connection-timeout 1s'
@@ -311,48 +304,6 @@ os._exit(0)
 	nobody() { [ -z "$(ps -o pid= -u 64123)" ]; }
 	wait_for nobody
 	exec {C}<&-
-}
-
-
-# mischief N: so many connections, to programs of all sorts; nothing is left.
-mischief() {
-	open_directory
-	cat > "$D/prog" <<-'END'
-	#!/bin/bash
-	case $((PREFORKD_CLIENT % 8)) in
-	0) kill -SEGV $$ ;;
-	1) exec sleep 3017 ;;
-	2) setsid sleep 0.01 & sleep 3017 & ;;
-	3) trap "" TERM; sleep 3017; sleep 3017 ;;
-	4) exec 0<&-; echo x ;;
-	5) (sleep 3017 &) ; (setsid sleep 0.01 &) ; exit 3 ;;
-	6) echo words >&2; exec 1>&- 0<&- 2>&-; exit 0 ;;
-	7) set -m; sleep 3017 & ;;
-	esac
-	END
-	chmod 755 "$D/prog"
-	start -l 127.0.0.1:0 -o 'connection-timeout 100ms' \
-	    -o 'log-connections end' -o 'workers-min 32' -o 'workers-max 32' \
-	    -- "$D/prog"
-	wait_for has_workers 32
-	w=$(workers)
-	storm -e -c 32 -l 0 -n "$1" -T 60000
-	cat "$D/storm"
-	[ "$(stormed reset)" -eq 0 ]
-	[ "$(stormed timeout)" -eq 0 ]
-	wait_for slots_are busy 0
-	wait_for no_children
-	[ -z "$(ps -o args= -u "$(ps -o uid= -p "${w%%$'\n'*}" | tr -d ' ')" |
-	    grep -x 'sleep 3017')" ]
-	for p in $w; do
-		wait_for has_few_descriptors "$p"
-	done
-	[ "$(workers)" = "$w" ]
-}
-
-# 0 to 6, and up to 16 connections that linger.
-has_few_descriptors() {
-	[ "$(find "/proc/$1/fd" -mindepth 1 | wc -l)" -le 7 ]
 }
 
 @test "2,000 programs that crash, hang, flee and ignore: nothing of them is left" {
