@@ -202,7 +202,6 @@ open_words(struct watch *w, int fd)
 		return fd;
 	if (pipe2(fds, O_CLOEXEC) == -1)
 		return -1;
-	fcntl(fds[0], F_SETFL, O_NONBLOCK);
 	w->words = fds[0];
 	return fds[1];
 }
@@ -255,7 +254,7 @@ start(struct watch *w)
 	return NULL;
 }
 
-/* Some of what it has said so far; false when there is no more now. */
+/* Some of what it has said so far, or its end; false when that is all now. */
 static bool
 listen_to(struct watch *w, int64_t now)
 {
@@ -274,6 +273,8 @@ end_words(struct watch *w, int64_t now)
 {
 	int i;
 
+	if (w->words != -1)
+		fcntl(w->words, F_SETFL, O_NONBLOCK);
 	for (i = 0; i < LAST_READS && w->words != -1; i++)
 		if (!listen_to(w, now))
 			break;
