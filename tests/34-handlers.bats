@@ -52,6 +52,18 @@ is_dead() { ! kill -0 "$1" 2> /dev/null; }
 	no_children
 }
 
+@test "a program whose time has passed is told, and so are its children" {
+	serve 'trap : TERM; '\
+'sh -c "trap \"echo told; exit\" TERM; echo here; sleep 300 & wait"; exit 4' \
+	    'connection-timeout 500ms'
+	client
+	read -r here <&"$C"
+	read -r -t "$DEADLINE" told <&"$C"
+	[ "$here $told" = 'here told' ]
+	wait_for logged 'end=connection-timeout first="" exit=4'
+	exec {C}<&-
+}
+
 @test "idle-timeout is kept when no byte moves, and not before" {
 	serve 'echo $$; exec cat' 'idle-timeout 1s'
 	client
@@ -269,6 +281,14 @@ os._exit(0)
 	wait_for no_members
 }
 
+# serves_as UID: a program of one of the workers.
+serves_as() {
+	local w
+	for w in $(workers); do
+		ps -o euid= --ppid "$w"
+	done | grep -qx " *$1"
+}
+
 @test "E14 a program with privileges of its own ends as any other" {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root'
 	EXPECT_DEAD=yes
@@ -282,7 +302,7 @@ os._exit(0)
 	    -- "$D/sleep" 300
 	client
 	wait_for slots_are busy 1
-	[ "$(ps -o euid= -C sleep --sort=start_time | tail -1 | tr -d ' ')" = 0 ]
+	wait_for serves_as 0
 	BEGIN=$EPOCHREALTIME
 	kill -KILL "$M"
 	ends_in 1000 5000
