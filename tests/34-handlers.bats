@@ -260,12 +260,14 @@ os._exit(0)
 	exec {C}<&-
 }
 
-@test "A02 a worker that is killed takes its program with it" {
-	serve 'echo $$ $PPID; exec sleep 300'
+@test "A02 a worker that is killed takes its program with it, not what that has started" {
+	serve 'sleep 300 & echo $$ $PPID $!; exec sleep 300'
 	client
-	read -r pid worker <&"$C"
+	read -r pid worker child <&"$C"
 	kill -KILL "$worker"
-	wait_for is_dead "$pid"
+	wait_for gone_or_zombie "$pid"
+	wait_for has_workers 2
+	kill "$child"
 	exec {C}<&-
 }
 
