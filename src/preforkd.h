@@ -940,7 +940,7 @@ bool	 program_env_put(struct program_env *, const char *name,
 char	*program_env_pid(struct program_env *, const char *name);
 /*
  * Start it in a session of its own, with signals as at login; it is killed
- * when this process ends.  All signals are blocked meanwhile.  Returns its
+ * when this process ends.  The caller has blocked all signals.  Returns its
  * pid, or -1 with errno, of execve(2) too.
  */
 pid_t	 program_start(const struct program *);
@@ -1173,8 +1173,9 @@ void	 sig_reset(void);
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /*
- * For a program, in the child of vfork(2): every disposition that a worker has
- * changed is the default again, and nothing is blocked.
+ * For a program, in the child of vfork(2) of a process that has called
+ * sig_programs(): after execve(2) every disposition is the default, and
+ * nothing is blocked.
  */
 void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
