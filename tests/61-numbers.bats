@@ -444,7 +444,26 @@ s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 	[[ ${lines[2]} =~ ^\ +0\ +0\ +0\ +0\ +0\ +-\ +-\ +0\ +[0-9]+\ +0\ +0$ ]]
 }
 
-@test "-i follows a server that is started again, and ends when there is none" {
+@test "-i follows a server that is started again" {
+	start_greet
+	storm -n 500
+	wait_for number_is served 500
+	"$PREFORKCTL" -s "$STATUS" -c 2 -i 2s status > "$D/out" 2>&1 3>&- &
+	local rates=$!
+	wait_for eval '[ "$(wc -l < "$D/out")" -eq 2 ]'
+	kill -STOP "$rates"	# it cannot look before the new one is there
+	stop
+	start_greet
+	storm -n 20
+	wait_for number_is served 20
+	kill -CONT "$rates"
+	wait "$rates"
+	read -r -a field < <(tail -n 1 "$D/out")
+	[ "${field[0]}" -gt 0 ]
+	[ "${field[0]}" -le $(($(stormed rate) + 1)) ]
+}
+
+@test "-i ends when there is no master" {
 	EXPECT_DEAD=yes
 	start_greet
 	ctl -i 50ms status > "$D/out" 2>&1 3>&- &

@@ -165,6 +165,38 @@ test_buried(void)
 	snapshot_free(&s);
 }
 
+/* What a service in a worker reads: its own mapping, of its parent. */
+static void
+test_attached(void)
+{
+	static struct status status;
+	static _Alignas(64) char memory[sizeof(struct commons) +
+	    NSLOTS * sizeof(struct slot)];
+	struct scoreboard b = { .shown = &status, .nslots = NSLOTS,
+	    .commons = (struct commons *)memory };
+
+	status = (struct status){ .magic = SCOREBOARD_MAGIC,
+	    .version = SCOREBOARD_VERSION, .size = sizeof(status),
+	    .nslots = NSLOTS, .slots_used = 4, .pid = getppid() };
+	b.commons->magic = SCOREBOARD_MAGIC;
+	b.commons->version = SCOREBOARD_VERSION;
+	b.commons->nslots = NSLOTS;
+	b.commons->slot[3].pid = 77;
+	snapshot_attach(&s, &b);
+	CHECK(snapshot_read(&s, error) == 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(s.alive && s.nslots == 4 && s.slot[3].pid == 77);
+	status.pid = getpid();
+	b.commons->slot[3].seq = 5;
+	CHECK(snapshot_read(&s, error) == 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(!s.alive && s.slot[3].seq == 1);
+	status.seq = 1;
+	CHECK(snapshot_read(&s, error) == -1);
+	CHECK(strstr(error, "unstable") != NULL);
+	snapshot_free(&s);
+}
+
 static void
 test_stuck(void)
 {
@@ -301,6 +333,7 @@ static const struct {
 	{ "cut", test_cut },
 	{ "stuck", test_stuck },
 	{ "buried", test_buried },
+	{ "attached", test_attached },
 	{ "header", test_header },
 	{ "noise", test_noise },
 	{ "missing", test_missing },
