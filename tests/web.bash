@@ -63,6 +63,8 @@ scrapes_of_full() {
 	body "$METRICS" /metrics > "$D/metrics"
 	grep -q "^preforkd_workers{service=\"web\",state=\"busy\"} $1\$" \
 	    "$D/metrics"
+	body "$PAGE" / > "$D/page"
+	grep -qF "<h3>web <small>$1 of $1 workers in use" "$D/page"
 	release
 }
 full_said() { logged 'all workers are busy and workers-max is reached service=web'; }

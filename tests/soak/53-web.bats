@@ -9,7 +9,5 @@ load ../web
 	ulimit -n 20000
 	DEADLINE=60
 	scrapes_of_full 10000 50
-	body "$PAGE" / > "$D/page"
-	grep -qF '10000 of 10000 workers in use' "$D/page"
 	[ "$(wc -c < "$D/page")" -lt 1000000 ]
 }
