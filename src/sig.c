@@ -122,7 +122,7 @@ sig_worker(void)
 void
 sig_programs(bool ignore)
 {
-	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_nothing, 0);
+	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_program_ended, 0);
 	sig_set(SIGQUIT, handler_note, 0);
 }
 

@@ -42,7 +42,7 @@ enum accepted {
 struct life {
 	const struct worker *self;
 	void		(*serve)(struct conn *);
-	void		(*interrupted)(void);	/* in accept; or NULL, ... */
+	void		(*rest)(void);	/* before accept; or NULL, ... */
 	void		(*stop)(void);		/* ... likewise */
 	const struct preforkd_service *service;	/* NULL: of another kind */
 	struct slot	*slot;
@@ -361,7 +361,8 @@ accept_failed(struct life *l)
 	case ETIMEDOUT:
 		return ACCEPT_AGAIN;
 	default:
-		return handler_retired ? ACCEPT_AGAIN : ACCEPT_SICK;
+		return handler_retired || handler_woken ? ACCEPT_AGAIN :
+		    ACCEPT_SICK;
 	}
 }
 
@@ -438,6 +439,8 @@ accept_loop(struct life *l)
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
+		if (l->rest != NULL)
+			l->rest();
 		if ((ms = admit_pause()) > 0)
 			rest(ms);
 		if (handler_retired)
@@ -447,8 +450,6 @@ accept_loop(struct life *l)
 			serve(l, fd, &peer);
 			break;
 		case ACCEPT_AGAIN:
-			if (l->interrupted != NULL)
-				l->interrupted();
 			if (l->linger.count > 0 && !handler_retired)
 				sweep(l);
 			break;
@@ -554,7 +555,7 @@ start_service(struct life *l, const struct conf_service *conf)
 		return start_module(l, conf);
 	case CONF_EXEC:
 		l->serve = exec_serve;
-		l->interrupted = exec_interrupted;
+		l->rest = exec_rest;
 		l->stop = exec_stop;
 		return exec_start(l->self);
 	case CONF_RESIDENT:
