@@ -23,7 +23,7 @@
 
 #include "preforkd.h"
 
-#define READY_TIME	60000	/* ms */
+#define FRESH_TIME	60000	/* ms */
 
 /* Of all workers that have a client. */
 static uint32_t
@@ -103,7 +103,7 @@ judge(const struct snapshot *s, const char *about, const char **trouble)
 static void
 answer(struct conn *c, const struct snapshot *s)
 {
-	const bool fresh = clock_now() - s->status.started < READY_TIME;
+	const bool fresh = clock_now() - s->status.started < FRESH_TIME;
 	const char *about = view_about(), *trouble;
 	int percent = judge(s, about, &trouble);
 
