@@ -126,7 +126,8 @@ config.flags: ;
 sources := $(patsubst $(srcdir)/%.c,%,\
     $(wildcard $(srcdir)/src/*.c $(srcdir)/src/service/*.c))
 # preforkctl's own; and what it has in common with preforkd and the tests.
-ctl := $(addprefix src/,preforkctl.o control.o show.o)
+ctl := $(addprefix src/,$(addsuffix .o,preforkctl control human listing \
+    rates show))
 common := $(filter-out src/main.o $(ctl),$(addsuffix .o,$(sources)))
 
 compile = @mkdir -p $(@D)$(newline)$(CC) $(cppflags) $(cflags) -MMD -MP
@@ -172,8 +173,9 @@ tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
 tests/build/%: $(srcdir)/tests/bench/%.c config.mk config.flags
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
 
-# This one measures the program itself.
-tests/build/rules: $(srcdir)/tests/bench/rules.c $(common)
+# These measure parts of the program itself.
+tests/build/rules tests/build/accounting: \
+    tests/build/%: $(srcdir)/tests/bench/%.c $(common)
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $^ $(libs)
 
 # What the benchmarks start for each connection: as small as can be.

@@ -133,6 +133,8 @@ save_past(const struct master *m, struct state *s)
 	r->upgrades = status->upgrade.ended;
 	r->upgrades_begun = status->upgrade.begun;
 	r->upgraded = status->upgrade.done;
+	r->reloads_failed = status->reloads_failed;
+	r->upgrades_failed = status->upgrades_failed;
 	r->deaths = positive(status->ndeaths);
 	r->log_dropped = positive(atomic_load(&m->board.commons->log_dropped));
 	return copy_reason(&r->reload_why, status->reload_why);
@@ -168,13 +170,29 @@ save_deaths(const struct master *m, struct state *s)
 }
 
 /* The dead and the living. */
+static void
+total(const struct master *m, int row, struct state_total *r)
+{
+	const struct status_service *service = &m->board.status->service[row];
+	uint64_t number[NUMBERS];
+	int i;
+
+	memcpy(number, service->number, sizeof(number));
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] != 0 && m->child[i].pool->service->index == row)
+			numbers_add(number, &m->board.commons->slot[i]);
+	for (i = 0; i < NUMBERS; i++)
+		r->number[i] = positive(number[i]);
+	for (i = 0; i < DEATH_CAUSES; i++)
+		r->deaths[i] = positive(service->deaths[i]);
+}
+
 static int
 save_totals(const struct master *m, struct state *s)
 {
 	const struct status_service *row = m->board.status->service;
-	const struct slot *slot = m->board.commons->slot;
 	struct state_total *r;
-	int i, n;
+	int i;
 
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!row[i].used)
@@ -182,24 +200,7 @@ save_totals(const struct master *m, struct state *s)
 		if ((r = state_add(s, STATE_TOTAL)) == NULL ||
 		    copy(&r->service, row[i].name) == -1)
 			return -1;
-		r->deaths = positive(row[i].deaths);
-		r->accepted = positive(row[i].accepted);
-		r->served = positive(row[i].served);
-		r->bytes_in = positive(row[i].bytes_in);
-		r->bytes_out = positive(row[i].bytes_out);
-		for (n = 0; n < m->board.nslots; n++) {
-			if (m->pid[n] == 0 ||
-			    m->child[n].pool->service->index != i)
-				continue;
-			r->accepted = positive((uint64_t)r->accepted +
-			    atomic_load(&slot[n].accepted));
-			r->served = positive((uint64_t)r->served +
-			    atomic_load(&slot[n].served));
-			r->bytes_in = positive((uint64_t)r->bytes_in +
-			    atomic_load(&slot[n].bytes_in));
-			r->bytes_out = positive((uint64_t)r->bytes_out +
-			    atomic_load(&slot[n].bytes_out));
-		}
+		total(m, i, r);
 	}
 	return 0;
 }
@@ -509,18 +510,17 @@ restore_totals(struct master *m, const struct state *s)
 {
 	const struct state_total *r = s->list[STATE_TOTAL].item;
 	struct status_service *to;
-	int i, row;
+	int i, n, row;
 
 	for (i = 0; i < s->list[STATE_TOTAL].n; i++, r++) {
 		if (r->service == NULL ||
 		    (row = status_service_row(m, r->service)) == -1)
 			continue;
 		to = &m->board.status->service[row];
-		to->accepted = (uint64_t)r->accepted;
-		to->served = (uint64_t)r->served;
-		to->bytes_in = (uint64_t)r->bytes_in;
-		to->bytes_out = (uint64_t)r->bytes_out;
-		to->deaths = (uint64_t)r->deaths;
+		for (n = 0; n < NUMBERS; n++)
+			to->number[n] = (uint64_t)r->number[n];
+		for (n = 0; n < DEATH_CAUSES; n++)
+			to->deaths[n] = (uint64_t)r->deaths[n];
 	}
 }
 
@@ -541,6 +541,8 @@ restore_past(struct master *m, const struct state *s)
 	if (r->reload_why != NULL)
 		strlcpy(status->reload_why, r->reload_why,
 		    sizeof(status->reload_why));
+	status->reloads_failed = (uint32_t)r->reloads_failed;
+	status->upgrades_failed = (uint32_t)r->upgrades_failed;
 	status->upgrade.ended = (uint32_t)r->upgrades;
 	status->upgrade.begun = (uint32_t)r->upgrades_begun;
 	status->upgrade.done = (uint32_t)r->upgraded;

@@ -95,6 +95,8 @@ static const struct field past_fields[] = {
 	N(past, "upgraded", upgraded, 0, UINT32_MAX),
 	N(past, "deaths", deaths, ANY),
 	N(past, "log-dropped", log_dropped, ANY),
+	N(past, "reloads-failed", reloads_failed, 0, UINT32_MAX),
+	N(past, "upgrades-failed", upgrades_failed, 0, UINT32_MAX),
 	END
 };
 
@@ -112,13 +114,39 @@ static const struct field death_fields[] = {
 	END
 };
 
+#define COUNT(name, i)	N(total, name, number[i], ANY)
+#define REFUSED(name, i)	COUNT("refused-" name, NUMBER_REFUSED + i)
+#define DIED(name, i)	N(total, "deaths-" name, deaths[i], ANY)
+/* Named by the upper bounds of numbers.c, which have that meaning for good. */
+#define TIMES(name, i) \
+	COUNT(name "-sum", i), COUNT(name "-100", i + 1), \
+	COUNT(name "-300", i + 2), COUNT(name "-1000", i + 3), \
+	COUNT(name "-3000", i + 4), COUNT(name "-10000", i + 5), \
+	COUNT(name "-30000", i + 6), COUNT(name "-100000", i + 7), \
+	COUNT(name "-300000", i + 8), COUNT(name "-1000000", i + 9), \
+	COUNT(name "-3000000", i + 10), COUNT(name "-10000000", i + 11), \
+	COUNT(name "-30000000", i + 12), COUNT(name "-100000000", i + 13), \
+	COUNT(name "-1000000000", i + 14), COUNT(name "-more", i + 15)
+
 static const struct field total_fields[] = {
 	T(total, "service", service),
-	N(total, "accepted", accepted, ANY),
-	N(total, "served", served, ANY),
-	N(total, "in", bytes_in, ANY),
-	N(total, "out", bytes_out, ANY),
-	N(total, "deaths", deaths, ANY),
+	COUNT("accepted", NUMBER_ACCEPTED),
+	COUNT("served", NUMBER_SERVED),
+	COUNT("in", NUMBER_IN),
+	COUNT("out", NUMBER_OUT),
+	REFUSED("deny", REFUSAL_DENY),
+	REFUSED("rules", REFUSAL_RULES),
+	REFUSED("default", REFUSAL_DEFAULT),
+	REFUSED("per-source", REFUSAL_PER_SOURCE),
+	REFUSED("per-source-rate", REFUSAL_PER_SOURCE_RATE),
+	REFUSED("proxy-protocol", REFUSAL_PROXY),
+	TIMES("wait", NUMBER_WAIT),
+	TIMES("service", NUMBER_SERVICE),
+	DIED("exit", DEATH_EXIT),
+	DIED("signal", DEATH_SIGNAL),
+	DIED("sigkill", DEATH_SIGKILL),
+	DIED("killed", DEATH_KILLED),
+	DIED("start", DEATH_START),
 	END
 };
 
