@@ -112,12 +112,15 @@ set_group(int64_t *field, const char *text)
 }
 
 /* `UID:GID[,GID ...]', as a dump has it: asks no name service. */
-static bool
-set_user_numbers(struct conf_user *user, char *text)
+bool
+value_user_numbers(struct conf_user *user, const char *text)
 {
-	char *rest = text, *word = strsep(&rest, ":");
+	char copy[1024], *rest = copy, *word;
 	int64_t id;
 
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
+		return false;
+	word = strsep(&rest, ":");
 	if (rest == NULL || !parse_number(word, 0, UINT32_MAX - 1, &id))
 		return false;
 	user->uid = (uid_t)id;
@@ -129,20 +132,17 @@ set_user_numbers(struct conf_user *user, char *text)
 		user->groups[user->ngroups++] = (gid_t)id;
 	}
 	user->gid = user->groups[0];
-	return true;
+	return user->set = true;
 }
 
 static bool
 set_user(struct conf_user *user, const char *text)
 {
 	const struct passwd *pw;
-	char copy[1024];
 
-	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
-		return false;
 	user->set = true;
 	if (strchr(text, ':') != NULL)
-		return set_user_numbers(user, copy);
+		return value_user_numbers(user, text);
 	if ((pw = getpwnam(text)) == NULL)
 		return false;
 	user->uid = pw->pw_uid;

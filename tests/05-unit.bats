@@ -19,6 +19,7 @@ unit() {
 @test "unit: listen" { unit listen; }
 @test "unit: log" { unit log; }
 @test "unit: logger" { unit logger; }
+@test "unit: numbers" { unit numbers; }
 @test "unit: pool" { unit pool; }
 @test "unit: proxyproto" { unit proxyproto; }
 @test "unit: rules" { unit rules; }
