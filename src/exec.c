@@ -306,6 +306,7 @@ count_traffic(struct conn *c, struct traffic *t)
 {
 	if (!traffic_of(c->fd, t))
 		return false;
+	t->in -= t->in < c->header ? t->in : c->header;
 	c->bytes_in = t->in;
 	c->bytes_out = t->out;
 	if (t->in == 0)

@@ -106,11 +106,22 @@ sig_master(void)
 		sig_set(sig_rows[i].number, sig_rows[i].master, 0);
 }
 
+/* What waits for its turn in the master is no news for its child. */
+static void
+forget(void)
+{
+	size_t i;
+
+	for (i = 0; i < NSIG; i++)
+		handler_pending[i] = 0;
+}
+
 void
 sig_worker(void)
 {
 	size_t i;
 
+	forget();
 	for (i = 0; i < SIG_ROWS; i++)
 		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
 	/* A nudge by the master: accept(2) is to fail with EINTR. */
@@ -173,6 +184,7 @@ sig_logger(void)
 {
 	size_t i;
 
+	forget();
 	for (i = 0; i < SIG_ROWS; i++)
 		sig_set(sig_rows[i].number, SIG_IGN, 0);
 	sig_set(SIGCHLD, SIG_DFL, 0);
