@@ -159,7 +159,8 @@ faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
 faulty := $(if $(faults),tests/build/preforkd-faulty)
 modules := $(patsubst %,tests/build/module-%.so,greet $(call names,modules))
 
-others := $(addprefix tests/build/preforkd-,other layout)
+others := $(addprefix tests/build/,preforkd-other preforkd-layout \
+    preforkctl-layout)
 fuzzers := $(filter-out replay,$(call names,fuzz))
 replays := $(addprefix tests/build/replay-,$(fuzzers))
 
@@ -218,13 +219,16 @@ $(other)/%.o: $(srcdir)/%.c config.mk config.flags
 $(layout)/%.o: $(srcdir)/%.c config.mk config.flags
 	$(compile) -UPACKAGE_VERSION -DPACKAGE_VERSION='"0.layout"' \
 	    -DSCOREBOARD_VERSION=99 -DSCOREBOARD_PADDING=70 \
-	    -DCHECK_TIME=1500 -c -o $@ $<
+	    -DCHECK_TIME=1500 -DREADY_TIME=1000 -c -o $@ $<
 
 tests/build/preforkd-other: $(addprefix $(other)/,$(versioned)) \
     $(filter-out $(versioned),$(common))
 	$(link)
 
 tests/build/preforkd-layout: $(addprefix $(layout)/,src/main.o $(common))
+	$(link)
+
+tests/build/preforkctl-layout: $(addprefix $(layout)/,$(ctl) $(common))
 	$(link)
 
 # What fuzzing has found, and what it starts from, once through each target.

@@ -170,7 +170,6 @@ static int
 settle_user(struct loader *ld, struct load_section *section)
 {
 	struct conf_service *service = section->service;
-	char why[CONF_ERROR_MAX];
 	const char *name;
 
 	if (geteuid() == 0 && !service->user.set) {
@@ -183,10 +182,6 @@ settle_user(struct loader *ld, struct load_section *section)
 	}
 	if (service->group != -1)
 		replace_group(&service->user, (gid_t)service->group);
-	if ((name = privs_check(service, why)) != NULL)
-		return load_wrong(ld, load_origin(ld, section, name),
-		    "service %s: %s",
-		    service->name, why);
 	return 0;
 }
 
@@ -220,13 +215,18 @@ check(struct loader *ld)
 	return 0;
 }
 
-/* Not what a dump says again: its programs have been found. */
+/* Not what a dump says again: its directories and programs have been found. */
 static int
-check_programs(struct loader *ld)
+check_system(struct loader *ld)
 {
 	const struct load_section *section;
 	char why[CONF_ERROR_MAX];
+	const char *name;
 
+	TAILQ_FOREACH(section, &ld->sections, entry)
+		if ((name = privs_check(section->service, why)) != NULL)
+			return load_wrong(ld, load_origin(ld, section, name),
+			    "service %s: %s", section->service->name, why);
 	TAILQ_FOREACH(section, &ld->sections, entry)
 		if (trial(section->service, why) == -1)
 			return load_wrong(ld, load_origin(ld, section,
@@ -294,7 +294,7 @@ conf_load(const struct conf_source *source, char error[CONF_ERROR_MAX])
 		return load_close(&ld, -1);
 	if (check(&ld) == -1 || compile_rules(&ld, source->rules) == -1)
 		return load_close(&ld, -1);
-	return load_close(&ld, check_programs(&ld));
+	return load_close(&ld, check_system(&ld));
 }
 
 struct conf *

@@ -76,7 +76,7 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	c->idle_timeout = conf->idle_timeout;
 	c->min_rate = conf->min_rate;
 	c->heard = NULL;
-	c->bytes_in = c->bytes_out = 0;
+	c->bytes_in = c->bytes_out = c->header = 0;
 	c->end = CONN_SERVED;
 	c->nfirst = 0;
 	c->note[0] = '\0';

@@ -10,8 +10,8 @@
 
 #include "preforkd.h"
 
-static void
-put_user(FILE *out, const struct conf_user *user)
+void
+dump_user(FILE *out, const struct conf_user *user)
 {
 	int i;
 
@@ -143,7 +143,7 @@ dump_value(FILE *out, const struct setting *row, const void *base)
 		parse_put(out, *(char *const *)field);
 		break;
 	case TYPE_USER:
-		put_user(out, field);
+		dump_user(out, field);
 		break;
 	case TYPE_ROOT:
 		parse_put(out, field);

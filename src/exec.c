@@ -14,6 +14,7 @@
  */
 
 #include <sys/types.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -34,7 +35,7 @@
 struct watch {
 	struct conn	*conn;
 	struct session	 session;
-	int		 words;		/* its standard error, or -1 */
+	int		 words[2];	/* its standard error, or -1 */
 	uint64_t	 moved;		/* bytes, at the last look, and ... */
 	int64_t		 moved_at;	/* ... when the last of them did */
 	int64_t		 look_at;	/* deadlines; 0: none */
@@ -192,27 +193,29 @@ say_failure(const char *why)
 	    service->command[CONF_EXEC][0], service->name, n, why);
 }
 
-/* Its standard error, for the program; what it writes comes out at `words'. */
+/*
+ * Its standard error, for the program.  Both ends of the pipe stay open, or
+ * the program would wake this worker when it closes its own, just before the
+ * end that it waits for.
+ */
 static int
 open_words(struct watch *w, int fd)
 {
-	int fds[2];
-
 	if (service->exec_stderr == CONF_STDERR_SOCKET)
 		return fd;
-	if (pipe2(fds, O_CLOEXEC) == -1)
+	if (pipe2(w->words, O_CLOEXEC) == -1)
 		return -1;
-	fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	w->words = fds[0];
-	return fds[1];
+	return w->words[1];
 }
 
 static void
 close_words(struct watch *w)
 {
-	if (w->words != -1)
-		close(w->words);
-	w->words = -1;
+	if (w->words[0] == -1)
+		return;
+	close(w->words[0]);
+	close(w->words[1]);
+	w->words[0] = -1;
 }
 
 /*
@@ -243,10 +246,8 @@ start(struct watch *w)
 
 	if (err != -1)
 		pid = program_start(&p);
-	error = errno;
-	if (err != -1 && err != fd)
-		close(err);
 	if (pid == -1) {
+		error = errno;
 		close_words(w);
 		return strerror(error);
 	}
@@ -255,28 +256,29 @@ start(struct watch *w)
 	return NULL;
 }
 
-/* Some of what it has said so far; false when there is no more now. */
-static bool
+/* Some of what it has said so far; there is something. */
+static void
 listen_to(struct watch *w, int64_t now)
 {
-	ssize_t n = read(w->words, words, sizeof(words));
+	ssize_t n = read(w->words[0], words, sizeof(words));
 
 	if (n > 0)
 		says_feed(&says, now, words, (size_t)n);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+	else if (n == 0 || errno != EINTR)
 		close_words(w);
-	return n > 0;
 }
 
 /* Its last words; not those of others that may still have its pipe. */
 static void
 end_words(struct watch *w, int64_t now)
 {
-	int i;
+	int i, size;
 
-	for (i = 0; i < LAST_READS && w->words != -1; i++)
-		if (!listen_to(w, now))
+	for (i = 0; i < LAST_READS && w->words[0] != -1; i++) {
+		if (ioctl(w->words[0], FIONREAD, &size) == -1 || size == 0)
 			break;
+		listen_to(w, now);
+	}
 	close_words(w);
 	says_end(&says, now);
 }
@@ -304,6 +306,7 @@ count_traffic(struct conn *c, struct traffic *t)
 {
 	if (!traffic_of(c->fd, t))
 		return false;
+	t->in -= t->in < c->header ? t->in : c->header;
 	c->bytes_in = t->in;
 	c->bytes_out = t->out;
 	if (t->in == 0)
@@ -417,7 +420,7 @@ watch(struct watch *w)
 	while (!w->session.over) {
 		if (handler_retired && w->drain_at == 0)
 			keep_deadlines(w, clock_now());
-		pfd = (struct pollfd){ .fd = w->words, .events = POLLIN };
+		pfd = (struct pollfd){ .fd = w->words[0], .events = POLLIN };
 		sig_poll(&pfd, 1, time_left(w));
 		quit_if_told(&w->session);
 		now = clock_now();
@@ -453,7 +456,7 @@ account(struct conn *c, int status)
 void
 exec_serve(struct conn *c)
 {
-	struct watch w = { .conn = c, .words = -1 };
+	struct watch w = { .conn = c, .words = { -1, -1 } };
 	const char *why;
 	sigset_t old;
 

@@ -45,13 +45,27 @@ copy(char **to, const char *from)
 }
 
 static int
+save_user(const struct conf_user *user, char **text)
+{
+	size_t size;
+	FILE *out;
+
+	if (user == NULL)
+		return 0;
+	if ((out = open_memstream(text, &size)) == NULL)
+		return -1;
+	dump_user(out, user);
+	return fclose(out) == EOF ? -1 : 0;
+}
+
+static int
 save_master(const struct master *m, struct state *s)
 {
 	struct state_master *r = state_add(s, STATE_MASTER);
 	const char *pid_file;
 	int pid_fd, score;
 
-	if (r == NULL)
+	if (r == NULL || save_user(privs_logger_user(), &r->logger_user) == -1)
 		return -1;
 	pid_file = daemon_pid_file(&pid_fd);
 	r->pid_fd = pid_fd;
@@ -222,6 +236,22 @@ save_listeners(struct master *m, struct state *s)
 }
 
 static int
+save_unused(struct state *s)
+{
+	struct state_unused *r;
+	const char *name;
+	int at = 0, fd;
+
+	while ((name = listen_unused(&at, &fd)) != NULL) {
+		if ((r = state_add(s, STATE_UNUSED)) == NULL ||
+		    copy(&r->name, name) == -1)
+			return -1;
+		r->fd = fd;
+	}
+	return 0;
+}
+
+static int
 save_services(const struct generation *g, int number, struct state *s)
 {
 	struct state_service *r;
@@ -321,8 +351,8 @@ handover_save(struct master *m, struct state *s)
 	return save_master(m, s) == -1 || save_board(m, s) == -1 ||
 	    save_past(m, s) == -1 || save_deaths(m, s) == -1 ||
 	    save_totals(m, s) == -1 || save_listeners(m, s) == -1 ||
-	    save_generations(m, s) == -1 || save_pools(m, s) == -1 ||
-	    save_children(m, s) == -1 ? -1 : 0;
+	    save_unused(s) == -1 || save_generations(m, s) == -1 ||
+	    save_pools(m, s) == -1 || save_children(m, s) == -1 ? -1 : 0;
 }
 
 bool
@@ -362,8 +392,9 @@ restore_listener(struct master *m, const struct state_listener *r,
 	l->leave_by = r->leave_by;
 	l->resident = r->resident != 0;
 	l->broken = r->broken != 0;
-	if (r->inherited != 0)
-		listen_inherit_again(l);
+	l->inherited = r->inherited != 0;
+	if (l->inherited && listen_keep(l->name, l->fd, true) == -1)
+		return -1;
 	l->index = same ? (int)r->row : status_listener_row(m, l->name, row);
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	return l->index == -1 ? -1 : 0;
@@ -599,6 +630,7 @@ restore_all(struct master *m, const struct state *s, struct made *made,
     char error[CONF_ERROR_MAX])
 {
 	const struct state_listener *r = s->list[STATE_LISTENER].item;
+	const struct state_unused *u = s->list[STATE_UNUSED].item;
 	const bool same = handover_same_layout(s);
 	int i;
 
@@ -609,6 +641,10 @@ restore_all(struct master *m, const struct state *s, struct made *made,
 		if (restore_listener(m, &r[i], &made->listener[i], same) == -1)
 			return error_say(error, "the state has a listener "
 			    "that cannot be");
+	for (i = 0; i < s->list[STATE_UNUSED].n; i++)
+		if (listen_keep(u[i].name, (int)u[i].fd, false) == -1)
+			return error_say(error, "the state has an inherited "
+			    "socket that cannot be");
 	if (restore_services(m, s, made, error) == -1 ||
 	    restore_pools(m, s, made, error) == -1)
 		return -1;

@@ -456,15 +456,16 @@ static void
 keep_logger(struct master *m)
 {
 	const struct generation *g = TAILQ_FIRST(&m->generations);
+	const struct conf *conf = g != NULL ? g->conf : m->last;
 
-	if (m->logger != 0 || g == NULL || m->failed)
+	if (m->logger != 0 || m->failed)
 		return;
 	if (m->now < m->logger_retry_at) {
 		master_wake_at(m, m->logger_retry_at);
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	m->logger = logger_start(m->log_fd, &g->conf->log, &m->board);
+	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);
@@ -583,7 +584,10 @@ pass(struct master *m)
 	look_next(m);
 }
 
-/* The log ends after the last line; a stuck logger is not waited for. */
+/*
+ * The log ends after the last line; a stuck logger is not waited for.  One that
+ * leaves after an upgrade leaves the rest to another.
+ */
 static void
 end_log(struct master *m)
 {
@@ -592,11 +596,19 @@ end_log(struct master *m)
 	sigset_t none;
 
 	sigemptyset(&none);
+	m->logger_retry_at = 0;
+	keep_logger(m);
 	dup2(FD_NULL, FD_LOG);
-	while (m->logger != 0 && waitpid(m->logger, NULL, WNOHANG) == 0) {
-		if (clock_now() >= until)
-			kill(m->logger, SIGKILL);
-		ppoll(NULL, 0, &ts, &none);
+	while (m->logger != 0) {
+		if (waitpid(m->logger, NULL, WNOHANG) == 0) {
+			if (clock_now() >= until)
+				kill(m->logger, SIGKILL);
+			ppoll(NULL, 0, &ts, &none);
+			continue;
+		}
+		m->logger = 0;
+		if (m->logger_leaves)
+			keep_logger(m);
 	}
 }
 

@@ -239,6 +239,16 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+#define CONF_EXCEPTIONS_MAX	64	/* lines of per-source-for */
+
+/* What holds for a prefix in the place of per-source, and per-source-rate. */
+struct conf_limit {
+	struct prefix	 network;
+	int		 most;
+	bool		 rated;		/* the rate too */
+	struct conf_rate rate;
+};
+
 enum conf_otherwise {		/* default */
 	CONF_OTHERWISE_ALLOW,
 	CONF_OTHERWISE_DENY
@@ -310,7 +320,7 @@ struct conf_service {
 	int		 per_source;	/* connections at once; 0: any */
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
-	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	char		**per_source_for;	/* conf_limit, NULL-ended */
 	char		**proxy_protocol;	/* prefixes, `unix'; or NULL */
 	struct conf_rate rate;
 	struct conf_rate min_rate;	/* bytes; burst means nothing */
@@ -544,7 +554,7 @@ enum setting_type {
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
 	TYPE_KEEPALIVE,		/* struct conf_keepalive */
-	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_PREFIX_LIMIT,	/* char **, a struct conf_limit a line */
 	TYPE_WHO,		/* char **, a prefix, uid or gid a word */
 	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
@@ -620,10 +630,14 @@ bool	 value_is_set(const struct setting *, const void *base);
  * Returns the name, or NULL when there is neither.
  */
 const char *value_default_user(struct conf_user *);
+/* From the numbers that dump_user() has written; false if it has not. */
+bool	 value_user_numbers(struct conf_user *, const char *text);
 /* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
 const char *value_not_from(const char *word);
-/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
-bool	 value_prefix_limit(const char *text, struct prefix *, int *limit);
+/* The same for the first one of per-source-for. */
+const char *value_not_limited(const struct conf_service *, const char *word);
+/* A line of per-source-for, behind the keyword. */
+bool	 value_limit(const char *text, struct conf_limit *);
 /*
  * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
  * or what is wrong and what is allowed (static text).
@@ -648,6 +662,8 @@ int	 value_stop_signal(const struct conf_service *);
 
 /* Write a value so that value_set() reads the same. */
 void	 dump_value(FILE *, const struct setting *, const void *base);
+/* UID:GID[,GID ...] */
+void	 dump_user(FILE *, const struct conf_user *);
 /* Every setting in effect, as a file that loads to the same configuration. */
 void	 dump_conf(const struct conf *, FILE *);
 
@@ -792,8 +808,13 @@ void	 listen_refuse(struct listener *);
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
-/* In a new program: one that the old one had inherited. */
-void	 listen_inherit_again(struct listener *);
+/*
+ * For an upgrade: the next socket, from *at on, that was inherited and that no
+ * listener uses; its name, or NULL at the end.
+ */
+const char *listen_unused(int *at, int *fd);
+/* In a new program: a socket that the old one had inherited. */
+int	 listen_keep(const char *name, int fd, bool used);
 /* Whether somebody has shut it down. */
 bool	 listen_is_shut(const struct listener *);
 /* Listen again, then; 0, or -1: a Unix socket cannot. */
@@ -920,7 +941,7 @@ bool	 program_env_put(struct program_env *, const char *name,
 char	*program_env_pid(struct program_env *, const char *name);
 /*
  * Start it in a session of its own, with signals as at login; it is killed
- * when this process ends.  All signals are blocked meanwhile.  Returns its
+ * when this process ends.  The caller has blocked all signals.  Returns its
  * pid, or -1 with errno, of execve(2) too.
  */
 pid_t	 program_start(const struct program *);
@@ -1030,7 +1051,8 @@ struct worker;
  * the rest before its first client.
  */
 int	 admit_open(const struct worker *);
-void	 admit_start(const struct worker *);
+/* Returns whether the number of connections of a source is limited. */
+bool	 admit_start(const struct worker *);
 /* Variables by the rule for who was admitted: strings, and an empty one. */
 const char *admit_variables(void);
 /*
@@ -1045,6 +1067,8 @@ const char *admit(const struct conn *);
 bool	 admit_refuse(const struct conn *);
 /* The connection is over. */
 void	 admit_left(void);
+/* ... but its client keeps the worker: whether it may, until admit_left(). */
+bool	 admit_again(void);
 /*
  * Milliseconds to wait before the next accept(2), for the rate of the
  * service; 0: none.
@@ -1121,6 +1145,9 @@ void	 privs_shield(bool dumpable);
 bool	 privs_shielded(int *score);
 /* After an upgrade, before privs_shield(): what was before stays. */
 void	 privs_keep_shield(int score);
+/* Who writes the log, or NULL: the user of the master; the same to be kept. */
+const struct conf_user *privs_logger_user(void);
+void	 privs_keep_logger_user(const struct conf_user *);
 /*
  * Whether workers can become what the service is to run as.  Returns NULL, or
  * the name of the setting that cannot be had, and in why what is wrong.
@@ -1150,8 +1177,9 @@ void	 sig_reset(void);
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /*
- * For a program, in the child of vfork(2): every disposition that a worker has
- * changed is the default again, and nothing is blocked.
+ * For a program, in the child of vfork(2) of a process that has called
+ * sig_programs(): after execve(2) every disposition is the default, and
+ * nothing is blocked.
  */
 void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
@@ -1817,6 +1845,7 @@ struct conn {
 	struct conf_rate min_rate;
 	_Atomic uint32_t *heard;	/* set at the first byte, or NULL */
 	uint64_t	 bytes_in, bytes_out;
+	uint64_t	 header;	/* bytes before them, of a proxy */
 	enum conn_end	 end;
 	int		 nfirst;
 	char		 first[CONN_FIRST];
@@ -1849,11 +1878,17 @@ struct lingering {
 	int		 fd;
 	int64_t		 since;		/* of its shutdown */
 	int64_t		 heard;		/* its last byte, or since */
+	bool		 refused;
 };
 
-/* Starts as all zero. */
+/* Starts as all zero, but for hold. */
 struct linger_ring {
 	int		 count;
+	/*
+	 * Where sources are limited: whether this one, whose connection is
+	 * ended, may keep the caller waiting.  All others then have 2 s.
+	 */
+	bool		 (*hold)(void);
 	struct lingering entry[LINGER_MAX];	/* the oldest first */
 };
 
@@ -1864,10 +1899,12 @@ struct linger_ring {
  * Waits for a client that sends, and for room in a full ring.
  */
 void	 linger_end(struct linger_ring *, int fd);
+/* The same for a client that was refused and told so: never waits. */
+void	 linger_refuse(struct linger_ring *, int fd);
 /*
  * Close those that have ended or are past their time.  Costs nothing while
  * count is 0, and least before the linger_end() of the next connection.
- * Waits only for a client that it finds sending in bulk.
+ * Waits only for a client that it finds sending in bulk, without hold.
  */
 void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
@@ -2033,6 +2070,7 @@ struct master {
 	int		 log_fd;
 	pid_t		 logger;	/* 0: none */
 	bool		 logger_leaves;	/* told to, to be replaced */
+	const struct conf *last;	/* when all generations have ended */
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
@@ -2207,6 +2245,7 @@ struct state_master {
 	int64_t	 pid_fd, log_fd, poke_fd, logger, generation, forks, cut;
 	int64_t	 shielded, oom_score;
 	char	*version, *binary, *config, *pid_file;
+	char	*logger_user;	/* its numbers; NULL: as the master */
 };
 
 struct state_board {
@@ -2239,6 +2278,12 @@ struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
 	int64_t	 inherited, resident, broken;
 	char	*service, *text, *name;
+};
+
+/* A socket of somebody else's that no listener uses. */
+struct state_unused {
+	int64_t	 fd;
+	char	*name;
 };
 
 struct state_generation {
@@ -2281,6 +2326,7 @@ enum state_kind {
 	STATE_POOL,
 	STATE_CHILD,
 	STATE_NEXT,
+	STATE_UNUSED,
 	STATE_KINDS
 };
 

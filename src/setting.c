@@ -158,7 +158,7 @@ const struct setting settings[SETTINGS] = {
 	    NULL, "0", "connections that a source may make in a time; 0: any" },
 	{ "per-source-for", TYPE_PREFIX_LIMIT, SERVICE(per_source_for), true,
 	    0, 0, NULL, NULL,
-	    "another per-source for these addresses; may be repeated" },
+	    "other limits for these addresses; may be repeated" },
 	{ "proxy-protocol", TYPE_FROM, SERVICE(proxy_protocol), true, 0, 0,
 	    NULL, NULL,
 	    "proxies that say whose connection it is; may be repeated" },
@@ -283,7 +283,8 @@ static const char *const ranges[] = {
 	    "and a number from 1 to 127, or 0",
 	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
-	    "to 120",
+	    "to 120; and NUMBER/DURATION [burst NUMBER], or 0, for another "
+	    "rate",
 	[TYPE_WHO] = SETTING_WHO,
 	[TYPE_FROM] = "from PREFIX ..., each ADDRESS/LENGTH, an address or "
 	    "unix",
@@ -407,7 +408,7 @@ setting_most_words(const struct setting *row)
 		[TYPE_KEEPALIVE] = 3,
 		[TYPE_LOG] = 2,
 		[TYPE_LENGTHS] = 2,
-		[TYPE_PREFIX_LIMIT] = 2,
+		[TYPE_PREFIX_LIMIT] = 5,
 		[TYPE_REFUSE] = 2,
 		[TYPE_INCLUDE] = 1
 	};

@@ -513,8 +513,11 @@ spawn_reap(struct master *m)
 	int wait_status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &wait_status, WNOHANG | WUNTRACED)) > 0)
-		news_of_child(m, pid, wait_status);
+	do {
+		pid = waitpid(-1, &wait_status, WNOHANG | WUNTRACED);
+		if (pid > 0)
+			news_of_child(m, pid, wait_status);
+	} while (pid > 0 || (pid == -1 && errno == EINTR));
 	if (pid == -1 && errno != ECHILD)
 		log_error("waitpid");
 }

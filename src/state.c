@@ -64,6 +64,7 @@ static const struct field master_fields[] = {
 	N(master, "cut", cut, ANY),
 	N(master, "shielded", shielded, 0, 1),
 	N(master, "oom-score", oom_score, -1000, 1000),
+	T(master, "logger-user", logger_user),
 	END
 };
 
@@ -167,6 +168,12 @@ static const struct field listener_fields[] = {
 	END
 };
 
+static const struct field unused_fields[] = {
+	N(unused, "fd", fd, 0, FD_MAX),
+	T(unused, "name", name),
+	END
+};
+
 static const struct field generation_fields[] = {
 	N(generation, "number", number, 1, UINT32_MAX),
 	N(generation, "since", since, ANY),
@@ -230,6 +237,7 @@ static const struct kind kinds[STATE_KINDS] = {
 	K(STATE_POOL, pool, 1, RECORDS_MAX),
 	K(STATE_CHILD, child, 0, CONF_SLOTS_MAX),
 	K(STATE_NEXT, next, 0, 1),
+	K(STATE_UNUSED, unused, 0, CONF_LISTENERS_MAX),
 };
 
 /* A member of a record: a number, or a text that the record owns. */
@@ -429,6 +437,7 @@ static bool
 is_whole(const struct state *s)
 {
 	const struct state_listener *l = s->list[STATE_LISTENER].item;
+	const struct state_unused *u = s->list[STATE_UNUSED].item;
 	const struct state_generation *g = s->list[STATE_GENERATION].item;
 	const struct state_service *v = s->list[STATE_SERVICE].item;
 	const struct state_pool *p = s->list[STATE_POOL].item;
@@ -439,6 +448,9 @@ is_whole(const struct state *s)
 
 	for (i = 0; i < s->list[STATE_LISTENER].n; i++, l++)
 		if (l->service == NULL || l->text == NULL || l->name == NULL)
+			return false;
+	for (i = 0; i < s->list[STATE_UNUSED].n; i++, u++)
+		if (u->name == NULL)
 			return false;
 	for (i = 0; i < s->list[STATE_GENERATION].n; i++, g++)
 		if (g->text == NULL)

@@ -274,12 +274,12 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	if (!admit_refuse(c))
 		close(c->fd);
 	else {
-		/* It may go on sending: no longer idle meanwhile. */
+		/* The master has to know that somebody lingers. */
 		atomic_store(&l->slot->state, SLOT_CLOSING);
 		if (!l->busy)
 			no_longer_idle(l);
 		l->busy = true;
-		linger_end(&l->linger, c->fd);
+		linger_refuse(&l->linger, c->fd);
 	}
 	if (l->busy)
 		become_idle(l);
@@ -335,6 +335,7 @@ serve(struct life *l, int fd, const struct address *peer)
 	atomic_store(&l->slot->state, SLOT_CLOSING);
 	linger_sweep(&l->linger);
 	linger_end(&l->linger, fd);
+	admit_left();
 	title_idle(l);
 	become_idle(l);
 }
@@ -436,15 +437,29 @@ leave(struct life *l, int code)
 	_exit(code);
 }
 
+/* After a signal that does not tell it to leave. */
+static void
+disturbed(struct life *l)
+{
+	if (l->interrupted != NULL)
+		l->interrupted();
+	if (l->linger.count > 0 && !handler_retired)
+		sweep(l);
+}
+
 /* Until the rate of the service has a turn for this worker. */
 static void
-rest(int ms)
+rest(struct life *l, int ms)
 {
 	const int64_t until = clock_now() + ms;
 	int64_t left = ms;
+	sigset_t old;
 
+	sig_block(&old);
 	for (; left > 0 && !handler_retired; left = until - clock_now())
-		poll(NULL, 0, (int)left);
+		if (sig_poll(NULL, 0, left) == -1)
+			disturbed(l);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 __attribute__((__noreturn__))
@@ -457,7 +472,7 @@ accept_loop(struct life *l)
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
 		if ((ms = admit_pause()) > 0)
-			rest(ms);
+			rest(l, ms);
 		if (handler_retired)
 			break;
 		switch (accept_client(l, &fd, &peer)) {
@@ -465,10 +480,7 @@ accept_loop(struct life *l)
 			serve(l, fd, &peer);
 			break;
 		case ACCEPT_AGAIN:
-			if (l->interrupted != NULL)
-				l->interrupted();
-			if (l->linger.count > 0 && !handler_retired)
-				sweep(l);
+			disturbed(l);
 			break;
 		case ACCEPT_SICK:
 			log_error("accept on %s", l->self->listener->name);
@@ -622,7 +634,8 @@ worker_main(const struct worker *w)
 	if (w->conf->kind == CONF_RESIDENT)
 		watch_loop(l);
 	proxy_start(w->conf);
-	admit_start(w);
+	if (admit_start(w))
+		l->linger.hold = admit_again;
 	become_idle(l);
 	poke();
 	accept_loop(l);

@@ -411,16 +411,16 @@ examples() {
 	/^\.Bd/ { file = dir "/conf" ++n; next }
 	/^\.Ed/ { file = "" }
 	file { print > file }'
-	for i in 1 2 3 4; do
+	for i in 1 2 3 4 5; do
 		"$PREFORKD" -n -f "$D/conf$i"
 		sed -E 's/:[0-9]+$/:0/; s|unix:/run|unix:'"$D|" "$D/conf$i" \
 		    > "$D/free.conf"
 		start -f "$D/free.conf"
 		[ "${#ADDRESSES[@]}" -eq "$(grep -c '^	listen' \
-		    "$D/conf$i" | sed "s/5/7/")" ]
+		    "$D/conf$i" | sed "s/5/7/; s/2/3/")" ]
 		stop
 	done
-	[ ! -e "$D/conf5" ]
+	[ ! -e "$D/conf6" ]
 }
 
 @test "the examples of preforkctl(8) work" {
