@@ -114,7 +114,8 @@ answer(struct conn *c, const struct snapshot *s)
 	else if (trouble != NULL)
 		conn_printf(c, "down # %s is throttled\n", trouble);
 	else if (percent == -1)
-		conn_printf(c, "down # no service %s\n", about);
+		conn_printf(c, "down # no service %s\n",
+		    about[0] != '\0' ? about : "but this");
 	else
 		conn_printf(c, "up %s%d%%\n", fresh ? "ready " : "", percent);
 }

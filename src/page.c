@@ -83,9 +83,9 @@ table(FILE *out, const char *id, const char *heads, bool empty)
 	size_t n = strcspn(heads, "|");
 	bool dot;
 
-	fprintf(out, "<section%s><h2>%.*s</h2><div class=scroll tabindex=0>"
-	    "<table id=%s><thead><tr>", empty ? " hidden" : "", (int)n, heads,
-	    id);
+	fprintf(out, "<section%s><h2>%.*s</h2><div class=scroll tabindex=0 "
+	    "role=region aria-label=%s><table id=%s><thead><tr>",
+	    empty ? " hidden" : "", (int)n, heads, id, id);
 	while (heads[n] == '|') {
 		heads += n + 1;
 		dot = heads[0] == '.';
@@ -190,7 +190,8 @@ cells(FILE *out, const struct snapshot *s, int service)
 	fputs("<h3>", out);
 	put(out, name);
 	fprintf(out, " <small>%u of %u workers in use</small></h3>\n"
-	    "<div class=cells role=img data-cells='", used, n);
+	    "<div class='cells%s' role=img data-cells='", used, n,
+	    n > TITLED ? " many" : "");
 	put(out, name);
 	fputs("' aria-label='", out);
 	put(out, name);

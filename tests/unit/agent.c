@@ -135,6 +135,9 @@ test_services(void)
 	expect("one is tried", "down # mail is throttled\n");
 	strlcpy(conf.run.about, "ftp", sizeof(conf.run.about));
 	expect("one that is not there", "down # no service ftp\n");
+	conf.run.about[0] = '\0';
+	board.status->service[0].tells = board.status->service[1].tells = 1;
+	expect("nothing else", "down # no service but this\n");
 }
 
 static void
