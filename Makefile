@@ -126,7 +126,8 @@ config.flags: ;
 sources := $(patsubst $(srcdir)/%.c,%,\
     $(wildcard $(srcdir)/src/*.c $(srcdir)/src/service/*.c))
 # preforkctl's own; and what it has in common with preforkd and the tests.
-ctl := $(addprefix src/,preforkctl.o control.o show.o)
+ctl := $(addprefix src/,$(addsuffix .o,preforkctl control human listing \
+    rates show))
 common := $(filter-out src/main.o $(ctl),$(addsuffix .o,$(sources)))
 
 compile = @mkdir -p $(@D)$(newline)$(CC) $(cppflags) $(cflags) -MMD -MP
@@ -158,7 +159,8 @@ faults := $(patsubst %,tests/build/fault-%.o,$(call names,faults))
 faulty := $(if $(faults),tests/build/preforkd-faulty)
 modules := $(patsubst %,tests/build/module-%.so,greet $(call names,modules))
 
-others := $(addprefix tests/build/preforkd-,other layout)
+others := $(addprefix tests/build/,preforkd-other preforkd-layout \
+    preforkctl-layout)
 fuzzers := $(filter-out replay,$(call names,fuzz))
 replays := $(addprefix tests/build/replay-,$(fuzzers))
 
@@ -171,8 +173,9 @@ tests/build/%: $(srcdir)/tests/tools/%.c config.mk config.flags
 tests/build/%: $(srcdir)/tests/bench/%.c config.mk config.flags
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $< $(libs)
 
-# This one measures the program itself.
-tests/build/rules: $(srcdir)/tests/bench/rules.c $(common)
+# These measure parts of the program itself.
+tests/build/rules tests/build/accounting: \
+    tests/build/%: $(srcdir)/tests/bench/%.c $(common)
 	$(compile) -MT $@ -MF $@.d $(ldflags) -o $@ $^ $(libs)
 
 # What the benchmarks start for each connection: as small as can be.
@@ -216,13 +219,16 @@ $(other)/%.o: $(srcdir)/%.c config.mk config.flags
 $(layout)/%.o: $(srcdir)/%.c config.mk config.flags
 	$(compile) -UPACKAGE_VERSION -DPACKAGE_VERSION='"0.layout"' \
 	    -DSCOREBOARD_VERSION=99 -DSCOREBOARD_PADDING=70 \
-	    -DCHECK_TIME=1500 -c -o $@ $<
+	    -DCHECK_TIME=1500 -DREADY_TIME=1000 -c -o $@ $<
 
 tests/build/preforkd-other: $(addprefix $(other)/,$(versioned)) \
     $(filter-out $(versioned),$(common))
 	$(link)
 
 tests/build/preforkd-layout: $(addprefix $(layout)/,src/main.o $(common))
+	$(link)
+
+tests/build/preforkctl-layout: $(addprefix $(layout)/,$(ctl) $(common))
 	$(link)
 
 # What fuzzing has found, and what it starts from, once through each target.

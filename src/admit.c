@@ -20,7 +20,6 @@
 
 #include "preforkd.h"
 
-#define EXCEPTIONS	64		/* lines of per-source-for */
 #define SAY_EVERY	10000		/* ms */
 
 static struct {
@@ -37,10 +36,7 @@ static struct {
 	struct source_limit limit;
 	struct source_claim claim;
 	int		 nexceptions;
-	struct {
-		struct prefix network;
-		int	 most;
-	} exception[EXCEPTIONS];
+	struct conf_limit exception[CONF_EXCEPTIONS_MAX];
 } me = { .variables = "" };
 
 static const char *const by_name[] = { "deny", "rules", "default" };
@@ -66,7 +62,7 @@ admit_open(const struct worker *w)
 	return ruleset_map(&me.rules, w->rules, w->conf->name);
 }
 
-void
+bool
 admit_start(const struct worker *w)
 {
 	const struct conf_service *conf = w->conf;
@@ -78,32 +74,33 @@ admit_start(const struct worker *w)
 	me.secret = w->board->shown->secret;
 	me.row = w->service;
 	me.slot = w->number;
-	me.limit.interval = interval(&conf->per_source_rate);
-	me.limit.burst = conf->per_source_rate.burst;
 	for (line = conf->per_source_for; line != NULL && *line != NULL &&
-	    me.nexceptions < EXCEPTIONS; line++)
-		if (value_prefix_limit(*line,
-		    &me.exception[me.nexceptions].network,
-		    &me.exception[me.nexceptions].most))
+	    me.nexceptions < CONF_EXCEPTIONS_MAX; line++)
+		if (value_limit(*line, &me.exception[me.nexceptions]))
 			me.nexceptions++;
-	me.limited = conf->per_source > 0 || me.limit.interval > 0 ||
-	    me.nexceptions > 0;
+	me.limited = conf->per_source > 0 || me.nexceptions > 0 ||
+	    conf->per_source_rate.count > 0;
+	return conf->per_source > 0 || me.nexceptions > 0;
 }
 
 /* The longest prefix of per-source-for says, else per-source. */
-static int
-most_of(const struct prefix *host)
+static void
+set_limits(const struct prefix *host)
 {
-	int i, best = -1, most = me.conf->per_source;
+	const struct conf_rate *rate = &me.conf->per_source_rate;
+	const struct conf_limit *e = NULL;
+	int i;
 
-	for (i = 0; i < me.nexceptions; i++) {
-		if (me.exception[i].network.length <= best ||
-		    !address_within(host, &me.exception[i].network))
-			continue;
-		best = me.exception[i].network.length;
-		most = me.exception[i].most;
-	}
-	return most;
+	for (i = 0; i < me.nexceptions; i++)
+		if (address_within(host, &me.exception[i].network) &&
+		    (e == NULL || me.exception[i].network.length >
+		    e->network.length))
+			e = &me.exception[i];
+	me.limit.most = e != NULL ? e->most : me.conf->per_source;
+	if (e != NULL && e->rated)
+		rate = &e->rate;
+	me.limit.interval = interval(rate);
+	me.limit.burst = rate->burst;
 }
 
 /* A user's rule, or else that of its group. */
@@ -155,10 +152,11 @@ claim(const struct conn *c)
 {
 	struct prefix source;
 
+	me.claim.key = 0;
 	if (!address_bits(&c->peer, &source))
 		return NULL;		/* a Unix socket has no addresses */
 	me.limit.now = c->started * 1000;
-	me.limit.most = most_of(&source);
+	set_limits(&source);
 	address_cut(&source, source.ipv6 ? me.conf->per_source_prefix.ipv6 :
 	    me.conf->per_source_prefix.ipv4);
 	me.claim.key = source_key(&source, me.row, me.secret);
@@ -253,6 +251,16 @@ admit_refuse(const struct conn *c)
 		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &at_once,
 		    sizeof(at_once));
 	return false;
+}
+
+bool
+admit_again(void)
+{
+	struct source_limit limit = me.limit;
+
+	limit.interval = 0;
+	return me.claim.key == 0 || source_claim(me.table, &me.claim, me.slot,
+	    &limit) != SOURCE_FULL;
 }
 
 void

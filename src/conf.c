@@ -28,7 +28,7 @@ settle_kind(struct loader *ld, struct load_section *section)
 	struct conf_service *service = section->service;
 	int i, n = 0;
 
-	if (service->run != NULL && section->seen[setting_find("run") -
+	if (service->run.service != NULL && section->seen[setting_find("run") -
 	    settings].file != NULL) {
 		service->kind = CONF_RUN;
 		n++;
@@ -44,13 +44,13 @@ settle_kind(struct loader *ld, struct load_section *section)
 		    "service %s: must have one of run, exec, resident and "
 		    "module, not %d of them",
 		    service->name, n);
-	if (n == 0 && service->run == NULL)
+	if (n == 0 && service->run.service == NULL)
 		return load_wrong(ld, &section->at,
 		    "service %s: nothing to serve: must have a run, exec, "
 		    "resident or module line",
 		    service->name);
 	if (service->kind != CONF_RUN)
-		service->run = NULL;
+		service->run.service = NULL;
 	if (service->env != NULL && service->kind != CONF_EXEC &&
 	    service->kind != CONF_RESIDENT)
 		return load_wrong(ld, load_origin(ld, section,
@@ -107,6 +107,33 @@ conf_has_rules(const struct conf_service *service)
 	    service->otherwise == CONF_OTHERWISE_DENY);
 }
 
+bool
+conf_tells(const struct conf_service *service)
+{
+	const struct preforkd_service *run = service->run.service;
+
+	return service->kind == CONF_RUN && (run == &agent_service ||
+	    run == &metrics_service || run == &status_service);
+}
+
+/* Another one of the same configuration. */
+static int
+check_about(struct loader *ld, const struct load_section *section)
+{
+	const char *about = section->service->run.about;
+	const struct conf_service *service;
+
+	if (section->service->kind != CONF_RUN || about[0] == '\0')
+		return 0;
+	TAILQ_FOREACH(service, &ld->conf->services, entry)
+		if (strcmp(service->name, about) == 0 && !conf_tells(service))
+			return 0;
+	return load_wrong(ld, load_origin(ld, section, "run"), "service %s: "
+	    "run %s %s: must be about another service that is there",
+	    section->service->name, section->service->run.service->name,
+	    about);
+}
+
 /* Who allows some wants others kept out. */
 static int
 check_rules(struct loader *ld, const struct load_section *section)
@@ -123,7 +150,7 @@ check_rules(struct loader *ld, const struct load_section *section)
 	    "it, or everybody may come in", service->name);
 }
 
-/* Two descriptors for each program, on top of what any worker needs. */
+/* Three descriptors for each program, on top of what any worker needs. */
 static int
 check_prespawn(struct loader *ld, const struct load_section *section)
 {
@@ -131,7 +158,7 @@ check_prespawn(struct loader *ld, const struct load_section *section)
 	const struct conf_service *service = section->service;
 	const int64_t limit = *(const int64_t *)(const void *)
 	    ((const char *)service + row->offset);
-	const int64_t least = row->min + 2 * (service->prespawn + 1);
+	const int64_t least = row->min + 3 * (service->prespawn + 1);
 
 	if (service->prespawn == 0 || limit == -1 || limit >= least)
 		return 0;
@@ -191,7 +218,6 @@ static int
 settle_user(struct loader *ld, struct load_section *section)
 {
 	struct conf_service *service = section->service;
-	char why[CONF_ERROR_MAX];
 	const char *name;
 
 	if (geteuid() == 0 && !service->user.set) {
@@ -204,10 +230,6 @@ settle_user(struct loader *ld, struct load_section *section)
 	}
 	if (service->group != -1)
 		replace_group(&service->user, (gid_t)service->group);
-	if ((name = privs_check(service, why)) != NULL)
-		return load_wrong(ld, load_origin(ld, section, name),
-		    "service %s: %s",
-		    service->name, why);
 	return 0;
 }
 
@@ -224,6 +246,7 @@ check(struct loader *ld)
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		if (settle_kind(ld, section) == -1 ||
 		    check_kind(ld, section) == -1 ||
+		    check_about(ld, section) == -1 ||
 		    check_memory(ld, section) == -1 ||
 		    check_rules(ld, section) == -1 ||
 		    check_prespawn(ld, section) == -1 ||
@@ -242,13 +265,18 @@ check(struct loader *ld)
 	return 0;
 }
 
-/* Not what a dump says again: its programs have been found. */
+/* Not what a dump says again: its directories and programs have been found. */
 static int
-check_programs(struct loader *ld)
+check_system(struct loader *ld)
 {
 	const struct load_section *section;
 	char why[CONF_ERROR_MAX];
+	const char *name;
 
+	TAILQ_FOREACH(section, &ld->sections, entry)
+		if ((name = privs_check(section->service, why)) != NULL)
+			return load_wrong(ld, load_origin(ld, section, name),
+			    "service %s: %s", section->service->name, why);
 	TAILQ_FOREACH(section, &ld->sections, entry)
 		if (trial(section->service, why) == -1)
 			return load_wrong(ld, load_origin(ld, section,
@@ -318,7 +346,7 @@ conf_load(const struct conf_source *source, char error[CONF_ERROR_MAX])
 		return load_close(&ld, -1);
 	if (check(&ld) == -1 || compile_rules(&ld, source->rules) == -1)
 		return load_close(&ld, -1);
-	return load_close(&ld, check_programs(&ld));
+	return load_close(&ld, check_system(&ld));
 }
 
 struct conf *

@@ -66,7 +66,8 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	address_unmap(&c->peer);
 	c->local_known = false;
 	c->peer_text[0] = c->local_text[0] = '\0';
-	c->started = clock_now();
+	c->started_us = clock_us();
+	c->started = c->started_us / 1000;
 	c->first_byte_at = c->total_at = 0;
 	if (conf->first_byte_timeout != 0)
 		c->first_byte_at = c->started + conf->first_byte_timeout;
@@ -75,7 +76,7 @@ conn_open(struct conn *c, int fd, const struct address *peer,
 	c->idle_timeout = conf->idle_timeout;
 	c->min_rate = conf->min_rate;
 	c->heard = NULL;
-	c->bytes_in = c->bytes_out = 0;
+	c->bytes_in = c->bytes_out = c->header = 0;
 	c->end = CONN_SERVED;
 	c->nfirst = 0;
 	c->note[0] = '\0';

@@ -10,8 +10,8 @@
 
 #include "preforkd.h"
 
-static void
-put_user(FILE *out, const struct conf_user *user)
+void
+dump_user(FILE *out, const struct conf_user *user)
 {
 	int i;
 
@@ -49,9 +49,10 @@ put_log(FILE *out, const struct conf_log *log)
 }
 
 static void
-put_run(FILE *out, const struct preforkd_service *const *run)
+put_run(FILE *out, const struct conf_run *run)
 {
-	fputs((*run)->name, out);
+	fprintf(out, "%s%s%s", run->service->name,
+	    run->about[0] != '\0' ? " " : "", run->about);
 }
 
 static void
@@ -143,7 +144,7 @@ dump_value(FILE *out, const struct setting *row, const void *base)
 		parse_put(out, *(char *const *)field);
 		break;
 	case TYPE_USER:
-		put_user(out, field);
+		dump_user(out, field);
 		break;
 	case TYPE_ROOT:
 		parse_put(out, field);

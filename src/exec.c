@@ -200,6 +200,8 @@ count_traffic(const struct watch *w, struct traffic *t)
 		return false;
 	if (w->relay != NULL)
 		relay_traffic(w->relay, t);
+	else
+		t->in -= t->in < c->header ? t->in : c->header;
 	c->bytes_in = t->in;
 	c->bytes_out = t->out;
 	if (t->in == 0)
@@ -349,7 +351,7 @@ watch(struct watch *w)
 	while (!is_over(w)) {
 		if (handler_retired && w->drain_at == 0)
 			keep_deadlines(w, clock_now());
-		pfd[0] = (struct pollfd){ .fd = w->program->words,
+		pfd[0] = (struct pollfd){ .fd = w->program->words[0],
 		    .events = POLLIN };
 		if (w->relay != NULL)
 			relay_events(w->relay, pfd + 1);

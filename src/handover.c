@@ -45,13 +45,27 @@ copy(char **to, const char *from)
 }
 
 static int
+save_user(const struct conf_user *user, char **text)
+{
+	size_t size;
+	FILE *out;
+
+	if (user == NULL)
+		return 0;
+	if ((out = open_memstream(text, &size)) == NULL)
+		return -1;
+	dump_user(out, user);
+	return fclose(out) == EOF ? -1 : 0;
+}
+
+static int
 save_master(const struct master *m, struct state *s)
 {
 	struct state_master *r = state_add(s, STATE_MASTER);
 	const char *pid_file;
 	int pid_fd, score;
 
-	if (r == NULL)
+	if (r == NULL || save_user(privs_logger_user(), &r->logger_user) == -1)
 		return -1;
 	pid_file = daemon_pid_file(&pid_fd);
 	r->pid_fd = pid_fd;
@@ -119,6 +133,8 @@ save_past(const struct master *m, struct state *s)
 	r->upgrades = status->upgrade.ended;
 	r->upgrades_begun = status->upgrade.begun;
 	r->upgraded = status->upgrade.done;
+	r->reloads_failed = status->reloads_failed;
+	r->upgrades_failed = status->upgrades_failed;
 	r->deaths = positive(status->ndeaths);
 	r->log_dropped = positive(atomic_load(&m->board.commons->log_dropped));
 	return copy_reason(&r->reload_why, status->reload_why);
@@ -154,13 +170,29 @@ save_deaths(const struct master *m, struct state *s)
 }
 
 /* The dead and the living. */
+static void
+total(const struct master *m, int row, struct state_total *r)
+{
+	const struct status_service *service = &m->board.status->service[row];
+	uint64_t number[NUMBERS];
+	int i;
+
+	memcpy(number, service->number, sizeof(number));
+	for (i = 0; i < m->board.nslots; i++)
+		if (m->pid[i] != 0 && m->child[i].pool->service->index == row)
+			numbers_add(number, &m->board.commons->slot[i]);
+	for (i = 0; i < NUMBERS; i++)
+		r->number[i] = positive(number[i]);
+	for (i = 0; i < DEATH_CAUSES; i++)
+		r->deaths[i] = positive(service->deaths[i]);
+}
+
 static int
 save_totals(const struct master *m, struct state *s)
 {
 	const struct status_service *row = m->board.status->service;
-	const struct slot *slot = m->board.commons->slot;
 	struct state_total *r;
-	int i, n;
+	int i;
 
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!row[i].used)
@@ -168,24 +200,7 @@ save_totals(const struct master *m, struct state *s)
 		if ((r = state_add(s, STATE_TOTAL)) == NULL ||
 		    copy(&r->service, row[i].name) == -1)
 			return -1;
-		r->deaths = positive(row[i].deaths);
-		r->accepted = positive(row[i].accepted);
-		r->served = positive(row[i].served);
-		r->bytes_in = positive(row[i].bytes_in);
-		r->bytes_out = positive(row[i].bytes_out);
-		for (n = 0; n < m->board.nslots; n++) {
-			if (m->pid[n] == 0 ||
-			    m->child[n].pool->service->index != i)
-				continue;
-			r->accepted = positive((uint64_t)r->accepted +
-			    atomic_load(&slot[n].accepted));
-			r->served = positive((uint64_t)r->served +
-			    atomic_load(&slot[n].served));
-			r->bytes_in = positive((uint64_t)r->bytes_in +
-			    atomic_load(&slot[n].bytes_in));
-			r->bytes_out = positive((uint64_t)r->bytes_out +
-			    atomic_load(&slot[n].bytes_out));
-		}
+		total(m, i, r);
 	}
 	return 0;
 }
@@ -216,6 +231,22 @@ save_listeners(struct master *m, struct state *s)
 		    copy(&r->text, l->text) == -1 ||
 		    copy(&r->name, l->name) == -1)
 			return -1;
+	}
+	return 0;
+}
+
+static int
+save_unused(struct state *s)
+{
+	struct state_unused *r;
+	const char *name;
+	int at = 0, fd;
+
+	while ((name = listen_unused(&at, &fd)) != NULL) {
+		if ((r = state_add(s, STATE_UNUSED)) == NULL ||
+		    copy(&r->name, name) == -1)
+			return -1;
+		r->fd = fd;
 	}
 	return 0;
 }
@@ -320,8 +351,8 @@ handover_save(struct master *m, struct state *s)
 	return save_master(m, s) == -1 || save_board(m, s) == -1 ||
 	    save_past(m, s) == -1 || save_deaths(m, s) == -1 ||
 	    save_totals(m, s) == -1 || save_listeners(m, s) == -1 ||
-	    save_generations(m, s) == -1 || save_pools(m, s) == -1 ||
-	    save_children(m, s) == -1 ? -1 : 0;
+	    save_unused(s) == -1 || save_generations(m, s) == -1 ||
+	    save_pools(m, s) == -1 || save_children(m, s) == -1 ? -1 : 0;
 }
 
 bool
@@ -361,8 +392,9 @@ restore_listener(struct master *m, const struct state_listener *r,
 	l->leave_by = r->leave_by;
 	l->resident = r->resident != 0;
 	l->broken = r->broken != 0;
-	if (r->inherited != 0)
-		listen_inherit_again(l);
+	l->inherited = r->inherited != 0;
+	if (l->inherited && listen_keep(l->name, l->fd, true) == -1)
+		return -1;
 	l->index = same ? (int)r->row : status_listener_row(m, l->name, row);
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	return l->index == -1 ? -1 : 0;
@@ -478,18 +510,17 @@ restore_totals(struct master *m, const struct state *s)
 {
 	const struct state_total *r = s->list[STATE_TOTAL].item;
 	struct status_service *to;
-	int i, row;
+	int i, n, row;
 
 	for (i = 0; i < s->list[STATE_TOTAL].n; i++, r++) {
 		if (r->service == NULL ||
 		    (row = status_service_row(m, r->service)) == -1)
 			continue;
 		to = &m->board.status->service[row];
-		to->accepted = (uint64_t)r->accepted;
-		to->served = (uint64_t)r->served;
-		to->bytes_in = (uint64_t)r->bytes_in;
-		to->bytes_out = (uint64_t)r->bytes_out;
-		to->deaths = (uint64_t)r->deaths;
+		for (n = 0; n < NUMBERS; n++)
+			to->number[n] = (uint64_t)r->number[n];
+		for (n = 0; n < DEATH_CAUSES; n++)
+			to->deaths[n] = (uint64_t)r->deaths[n];
 	}
 }
 
@@ -510,6 +541,8 @@ restore_past(struct master *m, const struct state *s)
 	if (r->reload_why != NULL)
 		strlcpy(status->reload_why, r->reload_why,
 		    sizeof(status->reload_why));
+	status->reloads_failed = (uint32_t)r->reloads_failed;
+	status->upgrades_failed = (uint32_t)r->upgrades_failed;
 	status->upgrade.ended = (uint32_t)r->upgrades;
 	status->upgrade.begun = (uint32_t)r->upgrades_begun;
 	status->upgrade.done = (uint32_t)r->upgraded;
@@ -597,6 +630,7 @@ restore_all(struct master *m, const struct state *s, struct made *made,
     char error[CONF_ERROR_MAX])
 {
 	const struct state_listener *r = s->list[STATE_LISTENER].item;
+	const struct state_unused *u = s->list[STATE_UNUSED].item;
 	const bool same = handover_same_layout(s);
 	int i;
 
@@ -607,6 +641,10 @@ restore_all(struct master *m, const struct state *s, struct made *made,
 		if (restore_listener(m, &r[i], &made->listener[i], same) == -1)
 			return error_say(error, "the state has a listener "
 			    "that cannot be");
+	for (i = 0; i < s->list[STATE_UNUSED].n; i++)
+		if (listen_keep(u[i].name, (int)u[i].fd, false) == -1)
+			return error_say(error, "the state has an inherited "
+			    "socket that cannot be");
 	if (restore_services(m, s, made, error) == -1 ||
 	    restore_pools(m, s, made, error) == -1)
 		return -1;

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,6 +53,18 @@ holder_of(int fd)
 	pid = find_holder(f, &st);
 	fclose(f);
 	return pid;
+}
+
+bool
+holder_is_gone(pid_t pid)
+{
+	struct usage u;
+
+	if (pid <= 0)
+		return false;
+	if (kill(pid, 0) == -1)
+		return errno == ESRCH;
+	return usage_of(pid, &u) == 0 && u.state == 'Z';
 }
 
 static int

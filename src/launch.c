@@ -9,6 +9,7 @@
  */
 
 #include <sys/types.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include <errno.h>
@@ -51,28 +52,30 @@ launch_failed(const char *why)
 	    service->command[CONF_EXEC][0], service->name, n, why);
 }
 
-/* Its standard error, for the program; what it writes comes out at `words'. */
+/*
+ * Its standard error, for the program.  Both ends of the pipe stay open, or
+ * the program would wake this worker when it closes its own, just before the
+ * end that it waits for.
+ */
 static int
 open_words(struct launch *l, int fd)
 {
-	int fds[2];
-
-	l->words = -1;
+	l->words[0] = -1;
 	if (service->exec_stderr == CONF_STDERR_SOCKET)
 		return fd;
-	if (pipe2(fds, O_CLOEXEC) == -1)
+	if (pipe2(l->words, O_CLOEXEC) == -1)
 		return -1;
-	fcntl(fds[0], F_SETFL, O_NONBLOCK);
-	l->words = fds[0];
-	return fds[1];
+	return l->words[1];
 }
 
 static void
 close_words(struct launch *l)
 {
-	if (l->words != -1)
-		close(l->words);
-	l->words = -1;
+	if (l->words[0] == -1)
+		return;
+	close(l->words[0]);
+	close(l->words[1]);
+	l->words[0] = -1;
 }
 
 /*
@@ -104,10 +107,8 @@ launch(struct launch *l, int fd, char *const *env)
 		return why;
 	if ((p.fd[2] = open_words(l, fd)) != -1)
 		pid = program_start(&p);
-	error = errno;
-	if (p.fd[2] != -1 && p.fd[2] != fd)
-		close(p.fd[2]);
 	if (pid == -1) {
+		error = errno;
 		close_words(l);
 		return strerror(error);
 	}
@@ -121,26 +122,27 @@ launch_listen(const struct launch *l, uint64_t client)
 	says_begin(&says, client, l->session.pid);
 }
 
-bool
+void
 launch_hear(struct launch *l, int64_t now)
 {
-	ssize_t n = read(l->words, words, sizeof(words));
+	ssize_t n = read(l->words[0], words, sizeof(words));
 
 	if (n > 0)
 		says_feed(&says, now, words, (size_t)n);
-	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+	else if (n == 0 || errno != EINTR)
 		close_words(l);
-	return n > 0;
 }
 
 void
 launch_hear_last(struct launch *l, int64_t now)
 {
-	int i;
+	int i, size;
 
-	for (i = 0; i < LAST_READS && l->words != -1; i++)
-		if (!launch_hear(l, now))
+	for (i = 0; i < LAST_READS && l->words[0] != -1; i++) {
+		if (ioctl(l->words[0], FIONREAD, &size) == -1 || size == 0)
 			break;
+		launch_hear(l, now);
+	}
 	close_words(l);
 	says_end(&says, now);
 }

@@ -8,14 +8,17 @@
  * nobody waits for a round trip.  A client that sends in earnest is drained
  * in place instead, or it would be stuck before it reads a byte.
  *
- * Owns the descriptors it was given.  Calls clock.c only.  No client is kept
- * longer than 2 s without a byte from it, or 30 s in all.
+ * Owns the descriptors it was given.  Calls clock.c only, and who limits the
+ * sources of clients, before it waits for one.  No client is kept longer than
+ * 2 s without a byte from it, or 30 s in all.  One that was refused is never
+ * waited for, has 2 s in all, and makes room for any other.
  */
 
 #include <sys/socket.h>
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -23,6 +26,7 @@
 #define LINGER_TOTAL	30000
 /* A sweep stays with a client of which it found this much. */
 #define LINGER_BULK	4096
+#define LINGER_FREE	262144	/* bytes taken without waiting */
 
 /*
  * With MSG_TRUNC, TCP on Linux throws data away without copying it: half the
@@ -47,15 +51,28 @@ time_left(const struct lingering *l)
 	return left > 0 ? (int)left : 0;
 }
 
+/* To wait for a client that sends is to serve it: within its limit. */
+static bool
+may_wait(const struct linger_ring *ring, struct lingering *l, bool ending)
+{
+	if (l->refused || !ending || !ring->hold())
+		return false;
+	l->heard = clock_now();
+	return true;
+}
+
 /*
- * Throw away what the client has sent; once it is `bulk' bytes, what is yet
- * to come as well.  Returns whether the connection is to be closed: the
- * client has ended it, or its time has passed.
+ * Throw away what the client has sent; once it is a byte at the end of its
+ * connection, or 4 kB later on, what is yet to come as well, if somebody may
+ * wait for it.  Returns whether the connection is to be closed: the client has
+ * ended it, or its time has passed.
  */
 static bool
-drain(struct lingering *l, size_t bulk)
+drain(const struct linger_ring *ring, struct lingering *l, bool ending)
 {
 	struct pollfd pfd = { .fd = l->fd, .events = POLLIN };
+	const size_t bulk = ending ? 1 : LINGER_BULK;
+	bool waits = !l->refused && ring->hold == NULL;
 	size_t taken = 0;
 	ssize_t n;
 
@@ -65,13 +82,16 @@ drain(struct lingering *l, size_t bulk)
 			return true;
 		if (n > 0) {
 			taken += (size_t)n;
-			l->heard = clock_now();
+			if (waits)
+				l->heard = clock_now();
 		}
 		if (time_left(l) == 0)
 			return true;
-		if (n > 0)
+		if (n > 0 && (waits || taken < LINGER_FREE))
 			continue;
 		if (taken < bulk)
+			return false;
+		if (!waits && !(waits = may_wait(ring, l, ending)))
 			return false;
 		poll(&pfd, 1, time_left(l));
 	}
@@ -97,7 +117,7 @@ look(struct linger_ring *ring, bool wait)
 		poll(pfd, (nfds_t)ring->count, wait ? first : 0);
 	for (i = kept = 0; i < ring->count; i++) {
 		l = &ring->entry[i];
-		if (pfd[i].revents != 0 ? drain(l, LINGER_BULK) :
+		if (pfd[i].revents != 0 ? drain(ring, l, false) :
 		    time_left(l) == 0)
 			close(l->fd);
 		else
@@ -106,10 +126,27 @@ look(struct linger_ring *ring, bool wait)
 	ring->count = kept;
 }
 
-void
-linger_end(struct linger_ring *ring, int fd)
+/* The oldest of those that were refused goes; false when there is none. */
+static bool
+drop_refused(struct linger_ring *ring)
 {
-	struct lingering l = { .fd = fd };
+	int i;
+
+	for (i = 0; i < ring->count && !ring->entry[i].refused; i++)
+		continue;
+	if (i == ring->count)
+		return false;
+	close(ring->entry[i].fd);
+	ring->count--;
+	memmove(&ring->entry[i], &ring->entry[i + 1],
+	    (size_t)(ring->count - i) * sizeof(ring->entry[0]));
+	return true;
+}
+
+static void
+end(struct linger_ring *ring, int fd, bool refused)
+{
+	struct lingering l = { .fd = fd, .refused = refused };
 
 	/* It fails when the client has reset the connection. */
 	if (shutdown(fd, SHUT_WR) == -1) {
@@ -117,13 +154,30 @@ linger_end(struct linger_ring *ring, int fd)
 		return;
 	}
 	l.since = l.heard = clock_now();
-	if (drain(&l, 1)) {
+	if (drain(ring, &l, true)) {
 		close(fd);
 		return;
 	}
-	while (ring->count == LINGER_MAX)
+	while (ring->count == LINGER_MAX && !drop_refused(ring)) {
+		if (refused) {
+			close(fd);
+			return;
+		}
 		look(ring, true);
+	}
 	ring->entry[ring->count++] = l;
+}
+
+void
+linger_end(struct linger_ring *ring, int fd)
+{
+	end(ring, fd, false);
+}
+
+void
+linger_refuse(struct linger_ring *ring, int fd)
+{
+	end(ring, fd, true);
 }
 
 void

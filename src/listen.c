@@ -372,21 +372,35 @@ listen_adopt(int n, char error[CONF_ERROR_MAX])
 	return 0;
 }
 
-void
-listen_inherit_again(struct listener *l)
+const char *
+listen_unused(int *at, int *fd)
 {
-	struct inherited *in;
+	while (*at < ninherited && inherited[*at].used)
+		(*at)++;
+	if (*at == ninherited)
+		return NULL;
+	*fd = inherited[*at].fd;
+	return inherited[(*at)++].name;
+}
 
-	l->inherited = true;
-	if (ninherited == CONF_LISTENERS_MAX)
-		return;
-	in = &inherited[ninherited++];
-	*in = (struct inherited){ .fd = l->fd, .used = true,
-	    .address = l->address };
-	strlcpy(in->name, l->name, sizeof(in->name));
-	in->both = l->address.ss.ss_family == AF_INET6 &&
-	    address_is_any(&l->address) &&
-	    socket_option(l->fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+int
+listen_keep(const char *name, int fd, bool used)
+{
+	struct inherited *in = &inherited[ninherited];
+	struct address address[2];
+	const char *why;
+
+	if (ninherited == CONF_LISTENERS_MAX ||
+	    address_parse(name, address, &why) != 1)
+		return -1;
+	*in = (struct inherited){ .fd = fd, .used = used,
+	    .address = address[0] };
+	address_text(&in->address, in->name, sizeof(in->name));
+	in->both = in->address.ss.ss_family == AF_INET6 &&
+	    address_is_any(&in->address) &&
+	    socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+	ninherited++;
+	return 0;
 }
 
 /* Whether one of the addresses of the service is this one. */

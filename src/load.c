@@ -121,17 +121,21 @@ static int
 assign_words(struct loader *ld, const struct setting *row,
     const char *const *word, int nwords)
 {
+	const struct conf_service *service = ld->section->service;
 	char buf[SHOWN];
-	const char *why;
-	int i;
+	const char *why = NULL;
+	int i = 0;
 
 	if (value_set_words(row, ld->section->service, word, nwords))
 		return 0;
-	for (i = 1; row->type == TYPE_FROM && i < nwords; i++)
-		if ((why = value_not_from(word[i])) != NULL)
-			return load_wrong(ld, &ld->at, "%s %s: %s", row->name,
-			    shown(buf, word[i]), why);
-	return not_allowed(ld, row, word[0]);
+	if (row->type == TYPE_PREFIX_LIMIT)
+		why = value_not_limited(service, word[0]);
+	while (row->type == TYPE_FROM && why == NULL && ++i < nwords)
+		why = value_not_from(word[i]);
+	if (why == NULL)
+		return not_allowed(ld, row, word[0]);
+	return load_wrong(ld, &ld->at, "%s %s: %s", row->name,
+	    shown(buf, word[i]), why);
 }
 
 /* Each word of `allow' or `deny' is a rule. */

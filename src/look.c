@@ -119,7 +119,7 @@ look_at(struct master *m, int n)
 	const struct slot *slot = &m->board.commons->slot[n];
 	struct child *c = &m->child[n];
 	uint32_t shown = atomic_load(&slot->state);
-	uint64_t served = atomic_load_explicit(&slot->served,
+	uint64_t served = atomic_load_explicit(&slot->number[NUMBER_SERVED],
 	    memory_order_relaxed);
 
 	if (c->state == CHILD_STARTING && shown != SLOT_FREE &&

@@ -222,6 +222,32 @@ farewell(struct master *m, struct listener *l)
 	master_wake_at(m, m->now + (alive == 0 && !kept ? 0 : PULLED_EVERY));
 }
 
+static bool
+tells(const struct master *m, const struct listener *l)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l)
+			return conf_tells(p->service->conf);
+	return false;
+}
+
+/* In a stop; those that tell of it go when there is nothing else any more. */
+static void
+begin_farewells(struct master *m)
+{
+	const struct pool *p;
+	struct listener *l;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (!conf_tells(p->service->conf))
+			break;
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		if (p == NULL || !tells(m, l))
+			master_farewell(m, l);
+}
+
 static void
 farewells(struct master *m)
 {
@@ -231,6 +257,8 @@ farewells(struct master *m)
 		close_all(m);
 		return;
 	}
+	if (m->state == MASTER_DRAINING)
+		begin_farewells(m);
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		if (l->state == LISTENER_LEAVING ||
 		    l->state == LISTENER_PULLED)
@@ -286,16 +314,12 @@ longest_drain(const struct master *m)
 static void
 stop_gracefully(struct master *m)
 {
-	struct listener *l;
-
 	log_notice("stopping, clients finish");
 	m->state = MASTER_DRAINING;
 	m->stop_from = m->now;
 	atomic_store(&m->board.status->stop_from, m->now);
 	m->stop_by = m->now + longest_drain(m);
 	reload_cancel(m);
-	TAILQ_FOREACH(l, &m->listeners, entry)
-		master_farewell(m, l);
 }
 
 /* Whether the signal came; the flag is cleared before anything is done. */
@@ -456,15 +480,16 @@ static void
 keep_logger(struct master *m)
 {
 	const struct generation *g = TAILQ_FIRST(&m->generations);
+	const struct conf *conf = g != NULL ? g->conf : m->last;
 
-	if (m->logger != 0 || g == NULL || m->failed)
+	if (m->logger != 0 || m->failed)
 		return;
 	if (m->now < m->logger_retry_at) {
 		master_wake_at(m, m->logger_retry_at);
 		return;
 	}
 	m->logger_retry_at = m->now + LOGGER_EVERY;
-	m->logger = logger_start(m->log_fd, &g->conf->log, &m->board);
+	m->logger = logger_start(m->log_fd, &conf->log, &m->board);
 	if (m->logger == -1) {
 		m->logger = 0;
 		master_wake_at(m, m->logger_retry_at);
@@ -583,7 +608,10 @@ pass(struct master *m)
 	look_next(m);
 }
 
-/* The log ends after the last line; a stuck logger is not waited for. */
+/*
+ * The log ends after the last line; a stuck logger is not waited for.  One that
+ * leaves after an upgrade leaves the rest to another.
+ */
 static void
 end_log(struct master *m)
 {
@@ -592,11 +620,19 @@ end_log(struct master *m)
 	sigset_t none;
 
 	sigemptyset(&none);
+	m->logger_retry_at = 0;
+	keep_logger(m);
 	dup2(FD_NULL, FD_LOG);
-	while (m->logger != 0 && waitpid(m->logger, NULL, WNOHANG) == 0) {
-		if (clock_now() >= until)
-			kill(m->logger, SIGKILL);
-		ppoll(NULL, 0, &ts, &none);
+	while (m->logger != 0) {
+		if (waitpid(m->logger, NULL, WNOHANG) == 0) {
+			if (clock_now() >= until)
+				kill(m->logger, SIGKILL);
+			ppoll(NULL, 0, &ts, &none);
+			continue;
+		}
+		m->logger = 0;
+		if (m->logger_leaves)
+			keep_logger(m);
 	}
 }
 

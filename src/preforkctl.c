@@ -33,13 +33,19 @@ static const struct command {
 	bool		 any_layout;
 } commands[] = {
 	{ "deaths", show_deaths, false },
+	{ "json", show_json, false },
+	{ "metrics", show_metrics, false },
 	{ "reload", control_reload, false },
 	{ "reopen", control_reopen, false },
 	{ "status", show_status, false },
+	{ "sources", list_sources, false },
 	{ "stop", control_stop, false },
 	{ "upgrade", control_upgrade, true },
-	{ "workers", show_workers, false }
+	{ "workers", list_workers, false }
 };
+
+/* -i status */
+static const struct command rates_command = { "status", rates_show, false };
 
 static const struct command *
 command_find(const char *name)
@@ -192,8 +198,17 @@ static void
 usage(void)
 {
 	fprintf(stderr,
-	    "usage: preforkctl [-p pid-file] [-s status-file] "
-	    "status | workers | deaths\n"
+	    "usage: preforkctl [-p pid-file] [-s status-file]\n"
+	    "                  status | deaths | json | metrics\n"
+	    "       preforkctl [-c count] -i seconds [-n service] "
+	    "[-p pid-file]\n"
+	    "                  [-s status-file] status\n"
+	    "       preforkctl [-a age] [-n service] [-o order] "
+	    "[-p pid-file] [-S state]\n"
+	    "                  [-s status-file] workers\n"
+	    "       preforkctl [-a age] [-n service] [-p pid-file] "
+	    "[-S state]\n"
+	    "                  [-s status-file] sources\n"
 	    "       preforkctl [-p pid-file] [-s status-file] [-t seconds]\n"
 	    "                  reload | reopen | stop | upgrade\n"
 	    "       preforkctl -V\n");
@@ -223,6 +238,15 @@ run(struct server *server, const struct command *command, const char *path)
 	return code;
 }
 
+/* Say what is allowed. */
+__attribute__((__noreturn__))
+static void
+bad(int option, const char *value, const char *allowed)
+{
+	log_warnx("-%c %s: must be %s", option, value, allowed);
+	exit(EX_USAGE);
+}
+
 static int
 seconds(const char *text)
 {
@@ -235,6 +259,90 @@ seconds(const char *text)
 		exit(EX_USAGE);
 	}
 	return n;
+}
+
+static enum order
+order_of(const char *name)
+{
+	static const char *const names[] = {
+		[ORDER_SLOT] = "slot",
+		[ORDER_AGE] = "age",
+		[ORDER_SERVED] = "served",
+		[ORDER_SERVICE] = "service",
+		[ORDER_STATE] = "state"
+	};
+	unsigned int i;
+
+	for (i = ORDER_SLOT; i <= ORDER_STATE; i++)
+		if (strcmp(name, names[i]) == 0)
+			return i;
+	bad('o', name, "age, served, service, slot or state");
+}
+
+/* One that workers can be in, or nothing would ever be shown. */
+static const char *
+state_of(const char *name)
+{
+	uint32_t state;
+
+	for (state = SLOT_STARTING; state <= SLOT_LEAVING; state++)
+		if (strcmp(name, slot_state_name(state)) == 0)
+			return name;
+	if (strcmp(name, "ready") == 0)
+		return name;
+	bad('S', name, "starting, idle, ready, busy, draining, closing or "
+	    "leaving");
+}
+
+/* Options of what is shown. */
+static bool
+take_option(struct server *server, int ch)
+{
+	switch (ch) {
+	case 'a':
+		if (!parse_duration(optarg, 0, SETTING_YEAR,
+		    &server->selection.age))
+			bad('a', optarg, "a duration, as 30s, 5m or 2h");
+		return true;
+	case 'c':
+		if (!parse_number(optarg, 1, INT32_MAX, &server->count))
+			bad('c', optarg, "a number, 1 or more");
+		return true;
+	case 'i':
+		if (!parse_duration(optarg, 1, SETTING_YEAR,
+		    &server->interval))
+			bad('i', optarg, "seconds, or a duration as 500ms");
+		return true;
+	case 'n':
+		server->selection.service = optarg;
+		return true;
+	case 'o':
+		server->selection.order = order_of(optarg);
+		return true;
+	case 'S':
+		server->selection.state = state_of(optarg);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Whether the options that were given mean something to the command. */
+static bool
+is_for(const struct command *command, const struct server *server)
+{
+	const struct selection *s = &server->selection;
+
+	if (command->run == list_workers || command->run == list_sources)
+		return server->interval == 0 && server->count == 0 &&
+		    (command->run == list_workers ||
+		    s->order == ORDER_SLOT);
+	if (s->state != NULL || s->age != 0 || s->order != ORDER_SLOT)
+		return false;
+	if (command->run == rates_show)
+		return true;
+	return server->interval == 0 && server->count == 0 &&
+	    s->service == NULL;
 }
 
 int
@@ -250,7 +358,8 @@ main(int argc, char *argv[])
 	int ch;
 
 	log_init("preforkctl");
-	while ((ch = getopt_long(argc, argv, "p:s:t:V", options, NULL)) != -1) {
+	while ((ch = getopt_long(argc, argv, "a:c:i:n:o:p:S:s:t:V", options,
+	    NULL)) != -1) {
 		switch (ch) {
 		case 'p':
 			server.pid_file = optarg;
@@ -265,11 +374,16 @@ main(int argc, char *argv[])
 			printf("preforkctl %s\n", PACKAGE_VERSION);
 			return 0;
 		default:
-			usage();
+			if (!take_option(&server, ch))
+				usage();
 		}
 	}
 	if (argc - optind != 1 ||
 	    (command = command_find(argv[optind])) == NULL)
+		usage();
+	if (server.interval != 0 && command->run == show_status)
+		command = &rates_command;
+	if (!is_for(command, &server))
 		usage();
 	return run(&server, command, path);
 }

@@ -52,8 +52,9 @@ enum {
 
 /* clock.c */
 
-/* Milliseconds of CLOCK_MONOTONIC. */
+/* Milliseconds of CLOCK_MONOTONIC; and microseconds. */
 int64_t	 clock_now(void);
+int64_t	 clock_us(void);
 
 /* address.c: socket addresses as text, and back; prefixes of them */
 
@@ -194,6 +195,7 @@ enum conf_kind {
 /* The keyword of a kind. */
 const char *conf_kind_name(enum conf_kind);
 
+#define CONF_NAME_MAX	31	/* bytes of a service's name */
 #define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
 #define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
 #define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
@@ -238,6 +240,16 @@ struct conf_rate {
 	int64_t		 burst;
 };
 
+#define CONF_EXCEPTIONS_MAX	64	/* lines of per-source-for */
+
+/* What holds for a prefix in the place of per-source, and per-source-rate. */
+struct conf_limit {
+	struct prefix	 network;
+	int		 most;
+	bool		 rated;		/* the rate too */
+	struct conf_rate rate;
+};
+
 enum conf_otherwise {		/* default */
 	CONF_OTHERWISE_ALLOW,
 	CONF_OTHERWISE_DENY
@@ -261,6 +273,12 @@ enum conf_refuse_how {
 	CONF_REFUSE_MESSAGE
 };
 
+/* What `run' says; service is NULL: nothing. */
+struct conf_run {
+	const struct preforkd_service *service;
+	char		 about[CONF_NAME_MAX + 1];	/* service, or "" */
+};
+
 #define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
 
 struct conf_refuse {
@@ -274,7 +292,7 @@ struct conf_service {
 	char		*name;
 	TAILQ_HEAD(, conf_listen) listens;
 	enum conf_kind	 kind;
-	const struct preforkd_service *run;
+	struct conf_run	 run;
 	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
 	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
@@ -309,7 +327,7 @@ struct conf_service {
 	int		 per_source;	/* connections at once; 0: any */
 	struct conf_lengths per_source_prefix;
 	struct conf_rate per_source_rate;
-	char		**per_source_for;	/* `PREFIX N', NULL-ended */
+	char		**per_source_for;	/* conf_limit, NULL-ended */
 	char		**proxy_protocol;	/* prefixes, `unix'; or NULL */
 	struct conf_rate rate;
 	struct conf_rate min_rate;	/* bytes; burst means nothing */
@@ -353,7 +371,6 @@ struct conf_source {
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_NAME_MAX		31	/* bytes of a service's name */
 #define CONF_ERROR_MAX		1024
 
 /*
@@ -379,6 +396,8 @@ int	 conf_slots(const struct conf *);
 bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
 /* Whether somebody may be refused for who it is. */
 bool	 conf_has_rules(const struct conf_service *);
+/* Whether it tells of this server, as long as there is something to tell. */
+bool	 conf_tells(const struct conf_service *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
 
@@ -545,7 +564,7 @@ enum setting_type {
 	TYPE_LENGTHS,		/* struct conf_lengths */
 	TYPE_RATE,		/* struct conf_rate */
 	TYPE_KEEPALIVE,		/* struct conf_keepalive */
-	TYPE_PREFIX_LIMIT,	/* char **, a `PREFIX N' a line */
+	TYPE_PREFIX_LIMIT,	/* char **, a struct conf_limit a line */
 	TYPE_WHO,		/* char **, a prefix, uid or gid a word */
 	TYPE_FROM,		/* char **, prefixes after `from' */
 	TYPE_REFUSE,		/* struct conf_refuse */
@@ -621,10 +640,14 @@ bool	 value_is_set(const struct setting *, const void *base);
  * Returns the name, or NULL when there is neither.
  */
 const char *value_default_user(struct conf_user *);
+/* From the numbers that dump_user() has written; false if it has not. */
+bool	 value_user_numbers(struct conf_user *, const char *text);
 /* What is wrong with a word after `from' of a TYPE_FROM; NULL: nothing. */
 const char *value_not_from(const char *word);
-/* A `PREFIX N' of a TYPE_PREFIX_LIMIT. */
-bool	 value_prefix_limit(const char *text, struct prefix *, int *limit);
+/* The same for the first one of per-source-for. */
+const char *value_not_limited(const struct conf_service *, const char *word);
+/* A line of per-source-for, behind the keyword. */
+bool	 value_limit(const char *text, struct conf_limit *);
 /*
  * A word of a TYPE_WHO as table, who and, for a dump, as text.  Returns NULL,
  * or what is wrong and what is allowed (static text).
@@ -649,6 +672,8 @@ int	 value_stop_signal(const struct conf_service *);
 
 /* Write a value so that value_set() reads the same. */
 void	 dump_value(FILE *, const struct setting *, const void *base);
+/* UID:GID[,GID ...] */
+void	 dump_user(FILE *, const struct conf_user *);
 /* Every setting in effect, as a file that loads to the same configuration. */
 void	 dump_conf(const struct conf *, FILE *);
 
@@ -793,8 +818,13 @@ void	 listen_refuse(struct listener *);
 bool	 listen_quiet(struct listener *, int64_t now);
 /* Whether a client waits in the queue right now. */
 bool	 listen_pending(const struct listener *);
-/* In a new program: one that the old one had inherited. */
-void	 listen_inherit_again(struct listener *);
+/*
+ * For an upgrade: the next socket, from *at on, that was inherited and that no
+ * listener uses; its name, or NULL at the end.
+ */
+const char *listen_unused(int *at, int *fd);
+/* In a new program: a socket that the old one had inherited. */
+int	 listen_keep(const char *name, int fd, bool used);
 /* Whether somebody has shut it down. */
 bool	 listen_is_shut(const struct listener *);
 /* Listen again, then; 0, or -1: a Unix socket cannot. */
@@ -921,7 +951,7 @@ bool	 program_env_put(struct program_env *, const char *name,
 char	*program_env_pid(struct program_env *, const char *name);
 /*
  * Start it in a session of its own, with signals as at login; it is killed
- * when this process ends.  All signals are blocked meanwhile.  Returns its
+ * when this process ends.  The caller has blocked all signals.  Returns its
  * pid, or -1 with errno, of execve(2) too.
  */
 pid_t	 program_start(const struct program *);
@@ -969,6 +999,8 @@ struct traffic {
 
 /* Ask; false when nothing is known, as of a Unix socket. */
 bool	 traffic_of(int fd, struct traffic *);
+/* ms since the client was last heard of; -1 when nothing is known. */
+int64_t	 traffic_silence(int fd);
 
 /* says.c: what a program says on its standard error, as lines of the log */
 
@@ -1031,7 +1063,8 @@ struct worker;
  * the rest before its first client.
  */
 int	 admit_open(const struct worker *);
-void	 admit_start(const struct worker *);
+/* Returns whether the number of connections of a source is limited. */
+bool	 admit_start(const struct worker *);
 /* Variables by the rule for who was admitted: strings, and an empty one. */
 const char *admit_variables(void);
 /*
@@ -1046,6 +1079,8 @@ const char *admit(const struct conn *);
 bool	 admit_refuse(const struct conn *);
 /* The connection is over. */
 void	 admit_left(void);
+/* ... but its client keeps the worker: whether it may, until admit_left(). */
+bool	 admit_again(void);
 /*
  * Milliseconds to wait before the next accept(2), for the rate of the
  * service; 0: none.
@@ -1096,22 +1131,22 @@ void	 module_leave(const struct preforkd_service *, unsigned int seconds);
 
 struct launch {
 	struct session	 session;
-	int		 words;		/* its standard error, or -1 */
+	int		 words[2];	/* its standard error, or -1 */
 };
 
 /* In a worker, before its first program. */
 void	 launch_setup(const struct worker *);
 /*
- * Start the program of the service with this descriptor as 0 and 1.  Returns
- * NULL, or why not.
+ * Start the program of the service with this descriptor as 0 and 1, signals
+ * being blocked.  Returns NULL, or why not.
  */
 const char *launch(struct launch *, int fd, char *const *env);
 /* Say so in the log, unless a worker of the service just did. */
 void	 launch_failed(const char *why);
 /* From now on it is this program that is heard, for a client; 0: for none. */
 void	 launch_listen(const struct launch *, uint64_t client);
-/* Some of what it has said so far; false when there is no more now. */
-bool	 launch_hear(struct launch *, int64_t now);
+/* Some of what it has said so far; there is something. */
+void	 launch_hear(struct launch *, int64_t now);
 /* Its last words; not those of others that may still have its pipe. */
 void	 launch_hear_last(struct launch *, int64_t now);
 /* When to call launch_tell(), for lines that were suppressed; 0: no need. */
@@ -1192,6 +1227,7 @@ void	 exec_stop(void);
 /* usage.c: what another process uses, from /proc */
 
 struct usage {
+	char		 state;		/* as in proc(5); Z: it has ended */
 	pid_t		 parent;
 	int64_t		 cpu;		/* ms, all its threads */
 	int64_t		 memory;	/* bytes, resident */
@@ -1208,6 +1244,9 @@ void	 privs_shield(bool dumpable);
 bool	 privs_shielded(int *score);
 /* After an upgrade, before privs_shield(): what was before stays. */
 void	 privs_keep_shield(int score);
+/* Who writes the log, or NULL: the user of the master; the same to be kept. */
+const struct conf_user *privs_logger_user(void);
+void	 privs_keep_logger_user(const struct conf_user *);
 /*
  * Whether workers can become what the service is to run as.  Returns NULL, or
  * the name of the setting that cannot be had, and in why what is wrong.
@@ -1237,8 +1276,9 @@ void	 sig_reset(void);
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /*
- * For a program, in the child of vfork(2): every disposition that a worker has
- * changed is the default again, and nothing is blocked.
+ * For a program, in the child of vfork(2) of a process that has called
+ * sig_programs(): after execve(2) every disposition is the default, and
+ * nothing is blocked.
  */
 void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
@@ -1288,15 +1328,72 @@ void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_program_ended(int);	/* worker */
 void	 handler_nothing(int);
 
+/* numbers.c: what is counted, by each worker in its slot */
+
+/* Why a client was turned away; one word each, as in the log. */
+enum refusal {
+	REFUSAL_DENY,
+	REFUSAL_RULES,
+	REFUSAL_DEFAULT,
+	REFUSAL_PER_SOURCE,
+	REFUSAL_PER_SOURCE_RATE,
+	REFUSAL_PROXY,
+	REFUSALS
+};
+extern const char *const refusal_names[REFUSALS];
+
+/* How a worker died; one word each. */
+enum death_cause {
+	DEATH_EXIT,		/* exited, unasked */
+	DEATH_SIGNAL,		/* crashed, or was sent a signal */
+	DEATH_SIGKILL,		/* by somebody else, the kernel perhaps */
+	DEATH_KILLED,		/* by the master: past a deadline */
+	DEATH_START,		/* could not set itself up */
+	DEATH_CAUSES
+};
+extern const char *const death_names[DEATH_CAUSES];
+
+/* Times up to each bound, in us, and one more for what is longer. */
+#define HISTOGRAM_BOUNDS	14
+extern const int64_t histogram_bounds[HISTOGRAM_BOUNDS];
+
+/* Of connections, bytes and us; each only grows. */
+enum number {
+	NUMBER_SERVED,		/* connections come to an end */
+	NUMBER_ACCEPTED,
+	NUMBER_IN,		/* bytes */
+	NUMBER_OUT,
+	NUMBER_REFUSED,		/* of them, by refusal */
+	/* The sum of times, then how many of them up to each bound alone. */
+	NUMBER_WAIT = NUMBER_REFUSED + REFUSALS,
+	NUMBER_SERVICE = NUMBER_WAIT + 1 + HISTOGRAM_BOUNDS + 1,
+	NUMBERS = NUMBER_SERVICE + 1 + HISTOGRAM_BOUNDS + 1
+};
+
+struct slot;
+
+/* By the worker that owns the slot: it has accepted so many clients so far. */
+void	 numbers_accepted(struct slot *, uint64_t);
+/* Words that admit() or proxy_read() gave. */
+void	 numbers_refused(struct slot *, const char *why);
+/* One has waited so many us for a worker. */
+void	 numbers_waited(struct slot *, int64_t us);
+/* One has been served; so many us since it was accepted. */
+void	 numbers_served(struct slot *, uint64_t in, uint64_t out, int64_t us);
+/* Add what a slot says, be it lies: no sum wraps or exceeds INT64_MAX. */
+void	 numbers_add(uint64_t to[NUMBERS], const struct slot *);
+uint64_t numbers_refusals(const uint64_t[NUMBERS]);	/* of all reasons */
+
 /* scoreboard.c: the shared mappings */
 
 #define SCOREBOARD_MAGIC	0x7072656676316264ULL
 #ifndef SCOREBOARD_VERSION
-#define SCOREBOARD_VERSION	2
+#define SCOREBOARD_VERSION	3
 #endif
 #define SCOREBOARD_DEATHS	64
 #define SCOREBOARD_CLIENTS	999999999999	/* no worker has had more */
 #define SCOREBOARD_GENERATIONS	32
+#define SCOREBOARD_BURIALS	256
 
 enum slot_state {
 	SLOT_FREE,
@@ -1320,19 +1417,14 @@ struct slot {
 	_Atomic uint32_t epoch;		/* which worker of this slot */
 	_Atomic uint32_t lingering;	/* connections, while idle */
 	_Atomic uint32_t heard;		/* the client has sent something */
+	_Atomic uint32_t generation;
 	_Atomic int64_t	 since;		/* start of the connection, or idling */
 	_Atomic uint64_t client;	/* number of the last client */
-	_Atomic uint64_t served;	/* connections come to an end */
-	_Atomic uint64_t accepted;	/* by this worker */
-	_Atomic uint64_t refused;	/* of them */
-	_Atomic uint32_t generation;
 	_Atomic int32_t	 pid;
 	_Atomic uint16_t service;	/* rows of struct status */
 	_Atomic uint16_t listener;
-	_Alignas(64)
+	_Atomic uint64_t number[NUMBERS];	/* by this worker */
 	_Atomic int64_t	 born;
-	_Atomic uint64_t bytes_in;
-	_Atomic uint64_t bytes_out;
 	_Atomic uint64_t peer[2];	/* IPv4 or IPv6, network order */
 	_Atomic uint32_t peer_port;
 	_Atomic uint32_t peer_family;
@@ -1398,13 +1490,13 @@ const char *master_state_name(uint32_t);
 struct status_service {
 	char		 name[CONF_NAME_MAX + 1];
 	uint32_t	 used;
+	uint32_t	 tells;		/* of this server: conf_tells() */
 	uint32_t	 workers_min, workers_spare, workers_max;
+	uint32_t	 per_source;	/* as configured; 0: no limit, ... */
+	uint32_t	 source_bits[2];	/* ... of IPv4 and IPv6 */
 	uint32_t	 delayed;	/* workers it lacks while throttled */
-	uint64_t	 accepted;	/* by workers that are no more */
-	uint64_t	 refused;
-	uint64_t	 served;
-	uint64_t	 bytes_in, bytes_out;
-	uint64_t	 deaths;	/* not asked for */
+	uint64_t	 number[NUMBERS];	/* by workers that are gone */
+	uint64_t	 deaths[DEATH_CAUSES];	/* not asked for */
 	_Atomic uint32_t full;		/* workers-max, and all are busy */
 	int64_t		 retry_at;	/* next try while throttled, or 0 */
 };
@@ -1437,6 +1529,11 @@ struct status_generation {
 	uint32_t	 clients;
 	int64_t		 since;		/* when it was made */
 	int64_t		 until;		/* then its clients are cut; or 0 */
+};
+
+/* A worker that is no more: its numbers are in its service's. */
+struct status_burial {
+	uint32_t	 slot, epoch;
 };
 
 enum reload_outcome {
@@ -1481,6 +1578,8 @@ struct status {
 	uint32_t	 reloads;	/* have ended so far */
 	uint32_t	 reloads_begun;	/* more than ended: one runs */
 	uint32_t	 reloaded;	/* the last one of them to succeed */
+	uint32_t	 reloads_failed;	/* how many ... */
+	uint32_t	 upgrades_failed;	/* ... have */
 	int64_t		 reload_at;	/* its begin or end, since the epoch */
 	uint32_t	 reload_waits;	/* for a generation to leave, or 0 */
 	uint32_t	 reload_waits_for;	/* how many of its workers */
@@ -1489,6 +1588,8 @@ struct status {
 	uint64_t	 forks;
 	uint64_t	 cut;		/* clients cut by a stop */
 	uint64_t	 ndeaths;	/* ever; the last are in the ring */
+	uint64_t	 nburials;	/* likewise */
+	struct status_burial burial[SCOREBOARD_BURIALS];
 	uint32_t	 ngenerations;	/* the newest of them in rows */
 	struct status_generation generations[SCOREBOARD_GENERATIONS];
 	struct status_death death[SCOREBOARD_DEATHS];
@@ -1549,11 +1650,12 @@ void	 slot_end(struct slot *);
 /* The number of bytes of the slots object. */
 size_t	 scoreboard_slots_size(int nslots);
 
-/* snapshot.c: the scoreboard's files, copied and checked, for preforkctl */
+/* snapshot.c: the scoreboard, copied and checked, for who shows it */
 
 struct snapshot_file {
 	char		 name[PATH_MAX];
 	int		 fd;		/* or -1 */
+	const void	*map;		/* ... and a mapping instead, or NULL */
 	off_t		 size;
 };
 
@@ -1565,12 +1667,14 @@ struct snapshot {
 	uint64_t	 log_dropped;
 	uint32_t	 log_reopened, log_reopen_failed;
 	struct status	 status;
-	uint32_t	 nslots;	/* once they have been read */
+	uint32_t	 nslots;	/* that were used, once they are read */
 	struct slot	*slot;		/* seq is odd: not stable */
 };
 
 /* Which files to read.  Returns 0, or -1 when the name is too long. */
 int	 snapshot_init(struct snapshot *, const char *path);
+/* In a worker instead: read what it has mapped, of its living master. */
+void	 snapshot_attach(struct snapshot *, const struct scoreboard *);
 /*
  * Read all but the slots; again, the same files, whatever has taken their
  * names meanwhile.  Whatever they hold: text ends within its array, pids are 0
@@ -1584,16 +1688,69 @@ int	 snapshot_read(struct snapshot *, char error[CONF_ERROR_MAX]);
  */
 int	 snapshot_read_head(struct snapshot *, char error[CONF_ERROR_MAX]);
 /*
- * Then the slots.  One that was being changed each time is not stable: its
- * words do not belong together, but each alone is true.
+ * Then the slots, and the status once more, so that no worker that dies
+ * meanwhile is counted twice, or not.  A slot that was being changed each time
+ * is not stable: its words do not belong together, but each alone is true.
  */
 int	 snapshot_read_slots(struct snapshot *, char error[CONF_ERROR_MAX]);
 void	 snapshot_free(struct snapshot *);
+
+/*
+ * tally.c: what a snapshot with slots adds up to, and how it is put in words
+ * that are the same wherever it is shown
+ */
+
+/* Of one service. */
+struct tally {
+	uint64_t	 number[NUMBERS];	/* the dead and the living */
+	unsigned int	 starting, idle, busy, draining, programs;
+};
+
+/* Fill one for each row of services; returns how many slots are unstable. */
+unsigned int tally(const struct snapshot *, struct tally[CONF_SERVICES_MAX]);
+/*
+ * Write why a server that lives does not serve well, each reason with `; '
+ * behind it, escaped; nothing when it does.
+ */
+void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
+/* ms from one time to another; 0 when that makes no sense. */
+int64_t	 tally_elapsed(int64_t from, int64_t to);
+/* Now; of a dead master, whose clock stands still, when it last wrote. */
+int64_t	 tally_now(const struct snapshot *);
+/* `starting', `ready' of a resident program, or as slot_state_name(). */
+const char *tally_worker_state(const struct slot *);
+/* `starting', `serving' or `leaving'. */
+const char *tally_generation_state(const struct status *,
+	    const struct status_generation *);
+/* Since when a worker is in its state. */
+int64_t	 tally_since(const struct slot *);
+/* The address of its client; false when there is none, or none to show. */
+bool	 tally_peer(const struct slot *, struct address *);
+/* The same as text, `unix', or `-'; returns buf. */
+const char *tally_peer_text(const struct slot *, char buf[ADDRESS_TEXT]);
+#define TALLY_TEXT	32
+/* How a worker died, as `SIGSEGV+core', `exit 3', `start failed'. */
+const char *tally_death(const struct status_death *, char buf[TALLY_TEXT]);
+/* `2026-11-23T15:02:27Z', or `-'. */
+const char *tally_time(int64_t at, char buf[TALLY_TEXT]);
+
+/* metrics.c: the same as Prometheus scrapes it, text format 0.0.4 */
+
+/* The snapshot has slots.  Errors are the stream's. */
+void	 metrics_write(FILE *, const struct snapshot *);
+
+/* json.c: the same as one JSON object */
+
+void	 json_write(FILE *, const struct snapshot *);
+/* A string with its quotes; also safe within HTML's <script>. */
+void	 json_put(FILE *, const char *text);
 
 /* holder.c: who holds the lock of a file, without taking it */
 
 /* The process with flock(2) on it; 0: one that is not shown; -1: none seen. */
 pid_t	 holder_of(int fd);
+/* Whether that one has ended: workers that still serve keep its lock. */
+bool	 holder_is_gone(pid_t);
 /*
  * Whether the file at path holds this pid and is locked by this process, and
  * is root's or ours.  Returns 0, or -1 with a line in error.
@@ -1601,7 +1758,10 @@ pid_t	 holder_of(int fd);
 int	 holder_check_pid_file(const char *path, pid_t,
 	    char error[CONF_ERROR_MAX]);
 
-/* preforkctl.c: the administrator's tool; show.c and control.c are its own */
+/*
+ * preforkctl.c: the administrator's tool; show.c, listing.c, rates.c, human.c
+ * and control.c are its own
+ */
 
 /* preforkctl(8) documents them. */
 enum {
@@ -1611,11 +1771,30 @@ enum {
 	CTL_UNKNOWN		/* cannot tell */
 };
 
+/* Which workers, or clients of which, and in what order. */
+enum order {
+	ORDER_SLOT,
+	ORDER_AGE,		/* in their state, the longest first */
+	ORDER_SERVED,		/* the most first */
+	ORDER_SERVICE,
+	ORDER_STATE
+};
+
+struct selection {
+	const char	*state;		/* NULL: any, ... */
+	const char	*service;	/* ... likewise */
+	int64_t		 age;		/* ms, in their state; or more */
+	enum order	 order;
+};
+
 struct server {
 	struct snapshot	 now;
 	int		(*read)(struct snapshot *, char *);	/* it anew */
 	const char	*pid_file;	/* -p, or NULL */
 	int		 timeout;	/* s; 0: none */
+	struct selection selection;
+	int64_t		 interval;	/* ms; 0: once */
+	int64_t		 count;		/* of intervals; 0: no end */
 };
 
 /*
@@ -1629,8 +1808,31 @@ int	 server_identify(const struct server *, bool to_signal,
 /* show.c: print a snapshot; each returns the exit code */
 
 int	 show_status(struct server *);
-int	 show_workers(struct server *);
 int	 show_deaths(struct server *);
+int	 show_json(struct server *);
+int	 show_metrics(struct server *);
+/* Warn when what follows is not of a living master; returns the exit code. */
+int	 show_warning(const struct server *);
+
+/* listing.c: rows for workers, and for sources of clients */
+
+int	 list_workers(struct server *);
+int	 list_sources(struct server *);
+
+/* rates.c: a line of rates for each interval */
+
+int	 rates_show(struct server *);
+
+/* human.c: durations, sizes and counts, humane on a terminal, else exact */
+
+#define HUMAN_TEXT	24
+
+bool	 human_is_on(void);
+char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
+char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+char	*human_count(char buf[HUMAN_TEXT], uint64_t);
+char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
+char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);
 
 /* control.c: a signal and its outcome; each returns the exit code */
 
@@ -1740,6 +1942,7 @@ struct conn {
 	bool		 local_known;	/* else ask getsockname(2) */
 	char		 peer_text[ADDRESS_TEXT];
 	char		 local_text[ADDRESS_TEXT];
+	int64_t		 started_us;
 	int64_t		 started;
 	int64_t		 first_byte_at;	/* deadlines; 0: none */
 	int64_t		 total_at;
@@ -1747,6 +1950,7 @@ struct conn {
 	struct conf_rate min_rate;
 	_Atomic uint32_t *heard;	/* set at the first byte, or NULL */
 	uint64_t	 bytes_in, bytes_out;
+	uint64_t	 header;	/* bytes before them, of a proxy */
 	enum conn_end	 end;
 	int		 nfirst;
 	char		 first[CONN_FIRST];
@@ -1770,6 +1974,63 @@ int	 conn_wait(struct conn *, int64_t until);
 /* When it will have been slower than its min-rate, which is not 0. */
 int64_t	 conn_slow_at(const struct conn *);
 
+/* http.c: a request of HTTP/1.1, and its answer */
+
+#define HTTP_HEAD	8192	/* bytes of a request */
+#define HTTP_PATH	1024	/* with NUL */
+
+struct http_request {
+	bool		 get, head;	/* the method; or another one */
+	char		 path[HTTP_PATH];	/* without the query */
+};
+
+struct http_answer {
+	const char	*status;	/* `200 OK' */
+	const char	*type;		/* of the content */
+	const char	*policy;	/* `; script-src ...', or empty */
+	const char	*body;
+	size_t		 size;
+};
+
+/*
+ * What a whole head says; it is cut to pieces.  Returns NULL, or the status to
+ * refuse it with.
+ */
+const char *http_parse(char *head, size_t size, struct http_request *);
+/* Read a request; false when it was refused, or the client is gone. */
+bool	 http_read(struct conn *, struct http_request *);
+/* The answer, the only one. */
+void	 http_answer(struct conn *, const struct http_request *,
+	    const struct http_answer *);
+void	 http_refuse(struct conn *, const struct http_request *,
+	    const char *status);
+
+/* page.c: the status as a page of HTML; and pagetext.c, what is in it */
+
+/* The snapshot has slots; the nonce is for its script and its style. */
+void	 page_write(FILE *, const struct snapshot *, const char *nonce);
+extern const char page_style[], page_script[];
+
+/* web.c: services that speak HTTP */
+
+extern const struct preforkd_service metrics_service, status_service;
+
+/* agent.c: what HAProxy asks for: how much room there is */
+
+extern const struct preforkd_service agent_service;
+
+/* view.c: this server, as seen by those of its workers that tell of it */
+
+/* In a worker, before its first client. */
+void	 view_start(const struct worker *);
+/* What `run' says besides the name; empty: nothing. */
+const char *view_about(void);
+/*
+ * A copy of the scoreboard, to be freed by snapshot_free(), also after a
+ * failure.  Returns 0, or -1 with a line in error.
+ */
+int	 view_take(struct snapshot *, char error[CONF_ERROR_MAX]);
+
 /* linger.c: connections that are over but for the client's end */
 
 #define LINGER_IDLE	2000	/* ms without a byte, then it is closed */
@@ -1779,11 +2040,17 @@ struct lingering {
 	int		 fd;
 	int64_t		 since;		/* of its shutdown */
 	int64_t		 heard;		/* its last byte, or since */
+	bool		 refused;
 };
 
-/* Starts as all zero. */
+/* Starts as all zero, but for hold. */
 struct linger_ring {
 	int		 count;
+	/*
+	 * Where sources are limited: whether this one, whose connection is
+	 * ended, may keep the caller waiting.  All others then have 2 s.
+	 */
+	bool		 (*hold)(void);
 	struct lingering entry[LINGER_MAX];	/* the oldest first */
 };
 
@@ -1794,10 +2061,12 @@ struct linger_ring {
  * Waits for a client that sends, and for room in a full ring.
  */
 void	 linger_end(struct linger_ring *, int fd);
+/* The same for a client that was refused and told so: never waits. */
+void	 linger_refuse(struct linger_ring *, int fd);
 /*
  * Close those that have ended or are past their time.  Costs nothing while
  * count is 0, and least before the linger_end() of the next connection.
- * Waits only for a client that it finds sending in bulk.
+ * Waits only for a client that it finds sending in bulk, without hold.
  */
 void	 linger_sweep(struct linger_ring *);
 /* Wait for all of them, within their bounds. */
@@ -1963,6 +2232,7 @@ struct master {
 	int		 log_fd;
 	pid_t		 logger;	/* 0: none */
 	bool		 logger_leaves;	/* told to, to be replaced */
+	const struct conf *last;	/* when all generations have ended */
 	int64_t		 logger_retry_at;
 	uint32_t	 generation;	/* number of the newest */
 	uint64_t	 forks;
@@ -2032,7 +2302,7 @@ void	 status_hand_over(struct master *, int listener_row, int service_row);
 void	 status_record_death(struct master *, const struct status_death *,
 	    int service_row);
 /* A dead worker's counts join its service's totals; its slot is free. */
-void	 status_inherit(struct master *, struct slot *, int service_row,
+void	 status_inherit(struct master *, int slot, int service_row,
 	    uint32_t epoch);
 void	 status_reload_begun(struct master *);
 void	 status_reload_ended(struct master *, enum reload_outcome,
@@ -2137,6 +2407,7 @@ struct state_master {
 	int64_t	 pid_fd, log_fd, poke_fd, logger, generation, forks, cut;
 	int64_t	 shielded, oom_score;
 	char	*version, *binary, *config, *pid_file;
+	char	*logger_user;	/* its numbers; NULL: as the master */
 };
 
 struct state_board {
@@ -2150,6 +2421,7 @@ struct state_past {
 	int64_t	 started, started_at;
 	int64_t	 reload, reloads, reloads_begun, reloaded, reload_at;
 	int64_t	 upgrades, upgrades_begun, upgraded, deaths, log_dropped;
+	int64_t	 reloads_failed, upgrades_failed;
 	char	*reload_why;
 };
 
@@ -2160,7 +2432,7 @@ struct state_death {
 };
 
 struct state_total {
-	int64_t	 accepted, served, bytes_in, bytes_out, deaths;
+	int64_t	 number[NUMBERS], deaths[DEATH_CAUSES];
 	char	*service;
 };
 
@@ -2168,6 +2440,12 @@ struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
 	int64_t	 inherited, resident, broken;
 	char	*service, *text, *name;
+};
+
+/* A socket of somebody else's that no listener uses. */
+struct state_unused {
+	int64_t	 fd;
+	char	*name;
 };
 
 struct state_generation {
@@ -2210,6 +2488,7 @@ enum state_kind {
 	STATE_POOL,
 	STATE_CHILD,
 	STATE_NEXT,
+	STATE_UNUSED,
 	STATE_KINDS
 };
 

@@ -110,11 +110,14 @@ static const char *
 start(struct prespawned *p)
 {
 	const char *why;
+	sigset_t old;
 	int fds[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == -1)
 		return strerror(errno);
+	sig_block(&old);
 	why = launch(&p->launch, fds[1], pool.env);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 	close(fds[1]);
 	if (why != NULL) {
 		close(fds[0]);

@@ -171,9 +171,22 @@ privs_shield(bool dumpable)
 		return;
 	if (!dumpable && prctl(PR_SET_DUMPABLE, 0) == -1)
 		log_warn("prctl PR_SET_DUMPABLE");
-	value_default_user(&logger);
 	if (missing_capability(false) != NULL || !can_change_groups())
 		logger.set = false;
+	else if (!logger.set)
+		value_default_user(&logger);
+}
+
+const struct conf_user *
+privs_logger_user(void)
+{
+	return logger.set ? &logger : NULL;
+}
+
+void
+privs_keep_logger_user(const struct conf_user *user)
+{
+	logger = *user;
 }
 
 static rlim_t

@@ -9,8 +9,9 @@
  *
  * vfork(2): the child has this process's memory until it has called
  * execve(2), so it costs no copy of page tables, and can say what errno was.
- * All signals are blocked meanwhile, and reset before they are unblocked: a
- * handler in the child would write into its parent (measured).
+ * All signals are blocked by the caller, and those with a handler that writes
+ * are reset before they are unblocked: it would write into the parent
+ * (measured).
  */
 
 #include <sys/prctl.h>
@@ -193,15 +194,12 @@ program_start(const struct program *p)
 {
 	const pid_t self = getpid();
 	volatile int error = 0;
-	sigset_t old;
 	pid_t pid;
 
-	sig_block(&old);
 	if ((pid = vfork()) == 0)
 		become(p, self, &error);
 	if (pid == -1)
 		error = errno;
-	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (error == 0)
 		return pid;
 	if (pid != -1)

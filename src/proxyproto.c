@@ -303,6 +303,7 @@ proxy_read(struct conn *c)
 	case PROXY_DONE:
 		break;
 	}
+	c->header = h.size;
 	if (h.told) {
 		c->peer = h.peer;
 		c->local = h.local;

@@ -34,7 +34,9 @@
 #ifndef CHECK_TIME
 #define CHECK_TIME	10000		/* for the check child */
 #endif
+#ifndef READY_TIME
 #define READY_TIME	30000		/* for the new generation */
+#endif
 #define TEXT_MAX	(4 << 20)	/* of what the child says */
 
 /* Descriptors of the check child. */
@@ -562,7 +564,11 @@ free_generation(struct master *m, struct generation *g)
 		spawn_close_pipes(s);
 		free(s);
 	}
-	conf_free(g->conf);
+	/* The log is written to the end, by what the last one says of it. */
+	if (TAILQ_EMPTY(&m->generations))
+		m->last = g->conf;
+	else
+		conf_free(g->conf);
 	free(g);
 }
 

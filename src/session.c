@@ -155,8 +155,11 @@ session_reap(void)
 		waitpid(pid, &s->status, WNOHANG);
 		s->over = true;
 		LIST_REMOVE(s, entry);
-		if (who_ended() != -1)
-			end_members(pid);
+		if (who_ended() == -1) {
+			pid = -1;
+			break;
+		}
+		end_members(pid);
 	}
 	strays = pid == 0;
 }

@@ -161,7 +161,7 @@ const struct setting settings[SETTINGS] = {
 	    NULL, "0", "connections that a source may make in a time; 0: any" },
 	{ "per-source-for", TYPE_PREFIX_LIMIT, SERVICE(per_source_for), true,
 	    0, 0, NULL, NULL,
-	    "another per-source for these addresses; may be repeated" },
+	    "other limits for these addresses; may be repeated" },
 	{ "proxy-protocol", TYPE_FROM, SERVICE(proxy_protocol), true, 0, 0,
 	    NULL, NULL,
 	    "proxies that say whose connection it is; may be repeated" },
@@ -286,7 +286,8 @@ static const char *const ranges[] = {
 	    "and a number from 1 to 127, or 0",
 	[TYPE_RATE] = "NUMBER/DURATION, a number from 1 to 1000000, or 0",
 	[TYPE_PREFIX_LIMIT] = "ADDRESS/LENGTH, or an address, and a number, 0 "
-	    "to 120",
+	    "to 120; and NUMBER/DURATION [burst NUMBER], or 0, for another "
+	    "rate",
 	[TYPE_WHO] = SETTING_WHO,
 	[TYPE_FROM] = "from PREFIX ..., each ADDRESS/LENGTH, an address or "
 	    "unix",
@@ -307,7 +308,9 @@ put_choices(FILE *out, const struct setting *row)
 	fputs("one of ", out);
 	if (row->type == TYPE_RUN)
 		for (i = 0; builtin_services[i] != NULL; i++)
-			join(out, builtin_services[i]->name, i == 0);
+			join(out, builtin_services[i] == &agent_service ?
+			    "agent [SERVICE]" : builtin_services[i]->name,
+			    i == 0);
 	else
 		for (i = 0; row->choices[i] != NULL; i++)
 			join(out, row->choices[i], i == 0);
@@ -408,9 +411,10 @@ setting_most_words(const struct setting *row)
 		[TYPE_LISTEN] = 3,
 		[TYPE_RATE] = 3,
 		[TYPE_KEEPALIVE] = 3,
+		[TYPE_RUN] = 2,
 		[TYPE_LOG] = 2,
 		[TYPE_LENGTHS] = 2,
-		[TYPE_PREFIX_LIMIT] = 2,
+		[TYPE_PREFIX_LIMIT] = 5,
 		[TYPE_REFUSE] = 2,
 		[TYPE_INCLUDE] = 1
 	};

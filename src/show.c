@@ -20,14 +20,6 @@
 
 #include "preforkd.h"
 
-#define TIME_TEXT	24	/* 2026-11-23T15:02:27Z */
-
-/* What the slots say of one service. */
-struct tally {
-	uint64_t	 accepted;
-	unsigned int	 starting, idle, busy, draining, programs;
-};
-
 /* Text ends within its array, by snapshot.c. */
 static const char *
 quoted(const char *text)
@@ -46,94 +38,14 @@ reload_why(const struct status *s)
 	return log_quoted(buf, sizeof(buf), s->reload_why);
 }
 
-/* Milliseconds from one time to another; 0 when it makes no sense. */
-static int64_t
-elapsed(int64_t from, int64_t to)
-{
-	return from > 0 && to > from ? to - from : 0;
-}
-
-static const char *
-time_text(int64_t at, char buf[TIME_TEXT])
-{
-	time_t t = (time_t)at;
-	struct tm tm;
-
-	if (at <= 0 || gmtime_r(&t, &tm) == NULL ||
-	    strftime(buf, TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
-		strlcpy(buf, "-", TIME_TEXT);
-	return buf;
-}
-
-/* A dead master's clock stands still. */
 static int64_t
 uptime(const struct snapshot *s)
 {
-	return elapsed(s->status.started,
-	    s->alive ? clock_now() : s->status.updated);
-}
-
-/*
- * Of an unstable slot each word still is true: a sum may use it.  What a free
- * slot counted is part of its service's totals already.
- */
-static unsigned int
-count(const struct snapshot *s, struct tally tally[CONF_SERVICES_MAX])
-{
-	unsigned int unstable = 0;
-	struct tally *t;
-	uint32_t i;
-
-	for (i = 0; i < s->nslots; i++) {
-		unstable += s->slot[i].seq % 2 != 0;
-		if (s->slot[i].service >= CONF_SERVICES_MAX ||
-		    s->slot[i].state == SLOT_FREE)
-			continue;
-		t = &tally[s->slot[i].service];
-		t->accepted += s->slot[i].accepted;
-		t->starting += s->slot[i].state == SLOT_STARTING;
-		t->idle += s->slot[i].state == SLOT_IDLE;
-		t->programs += s->slot[i].program != 0;
-		t->busy += s->slot[i].state == SLOT_BUSY ||
-		    s->slot[i].state == SLOT_CLOSING;
-		t->draining += s->slot[i].state == SLOT_DRAINING ||
-		    s->slot[i].state == SLOT_LEAVING;
-	}
-	return unstable;
-}
-
-/* Why a server that lives does not serve well; nothing when it does. */
-static void
-put_troubles(FILE *out, const struct snapshot *s, const struct tally *tally)
-{
-	const struct status_service *row;
-	const struct tally *t;
-	int i;
-
-	if (s->status.state != MASTER_RUNNING)
-		fprintf(out, "%s; ", master_state_name(s->status.state));
-	if (s->status.reload == RELOAD_FAILED)
-		fprintf(out, "the last reload failed (%s); ",
-		    reload_why(&s->status));
-	if (s->status.upgrade.outcome == RELOAD_FAILED)
-		fprintf(out, "the last upgrade failed (%s); ",
-		    quoted(s->status.upgrade.why));
-	for (i = 0; i < CONF_SERVICES_MAX; i++) {
-		row = &s->status.service[i];
-		t = &tally[i];
-		if (!row->used)
-			continue;
-		if (row->retry_at != 0 && row->delayed + t->starting > 0)
-			fprintf(out, "%s is throttled; ", quoted(row->name));
-		else if (row->delayed > 0)
-			fprintf(out, "%s lacks workers; ", quoted(row->name));
-		if (t->busy > 0 && t->busy >= row->workers_max)
-			fprintf(out, "%s is full; ", quoted(row->name));
-	}
+	return tally_elapsed(s->status.started, tally_now(s));
 }
 
 static void
-print_serving(const struct snapshot *s, const struct tally *tally)
+print_serving(const struct snapshot *s, const struct tally *sum)
 {
 	int64_t up = uptime(s) / 1000;
 	int i;
@@ -142,9 +54,9 @@ print_serving(const struct snapshot *s, const struct tally *tally)
 		if (s->status.service[i].used)
 			printf("%s %u of %u %s, ",
 			    quoted(s->status.service[i].name),
-			    tally[i].programs > 0 ? tally[i].idle :
-			    tally[i].busy, s->status.service[i].workers_max,
-			    tally[i].programs > 0 ? "ready" : "busy");
+			    sum[i].programs > 0 ? sum[i].idle :
+			    sum[i].busy, s->status.service[i].workers_max,
+			    sum[i].programs > 0 ? "ready" : "busy");
 	printf("generation %u, up ", s->status.generation);
 	if (up >= 86400)
 		printf("%" PRId64 "d\n", up / 86400);
@@ -156,7 +68,7 @@ print_serving(const struct snapshot *s, const struct tally *tally)
 }
 
 static int
-print_degraded(const struct snapshot *s, const struct tally *tally)
+print_degraded(const struct snapshot *s, const struct tally *sum)
 {
 	char *text = NULL;
 	size_t size = 0;
@@ -165,33 +77,33 @@ print_degraded(const struct snapshot *s, const struct tally *tally)
 
 	if ((out = open_memstream(&text, &size)) == NULL)
 		fatal("open_memstream");
-	put_troubles(out, s, tally);
+	tally_troubles(out, s, sum);
 	if (fclose(out) == EOF)
 		fatal("open_memstream");
 	code = size > 0 ? CTL_BAD : CTL_OK;
 	printf("preforkd %s: %s", code == CTL_OK ? "OK" : "DEGRADED", text);
 	free(text);
-	print_serving(s, tally);
+	print_serving(s, sum);
 	return code;
 }
 
 /* The one line that a monitoring plugin needs. */
 static int
-print_verdict(const struct server *server, const struct tally *tally)
+print_verdict(const struct server *server, const struct tally *sum)
 {
 	const struct snapshot *s = &server->now;
-	char error[CONF_ERROR_MAX], seen[TIME_TEXT];
+	char error[CONF_ERROR_MAX], seen[TALLY_TEXT];
 
 	if (!s->alive && s->status.state == MASTER_STOPPED)
 		printf("preforkd DOWN: stopped in order\n");
 	else if (!s->alive)
 		printf("preforkd DOWN: dead, last seen %s, %s\n",
-		    time_text(s->status.started_at + uptime(s) / 1000, seen),
+		    tally_time(s->status.started_at + uptime(s) / 1000, seen),
 		    master_state_name(s->status.state));
 	if (!s->alive)
 		return CTL_DOWN;
 	if (server_identify(server, false, error) == 0)
-		return print_degraded(s, tally);
+		return print_degraded(s, sum);
 	printf("preforkd UNKNOWN: %s\n", error);
 	return CTL_UNKNOWN;
 }
@@ -207,10 +119,10 @@ struct change {
 static void
 print_change(const char *name, const struct change *c, const struct status *s)
 {
-	char at[TIME_TEXT];
+	char at[TALLY_TEXT];
 
 	printf("%-12s ", name);
-	time_text(c->at, at);
+	tally_time(c->at, at);
 	if (c->running && s->reload_waits != 0)
 		printf("running since %s, waits for %u old connections of "
 		    "generation %u\n", at, s->reload_waits_for,
@@ -258,21 +170,12 @@ print_master(const struct snapshot *s, unsigned int unstable)
 		printf("unstable:    %u of %u slots\n", unstable, s->nslots);
 }
 
-/* Within its column, whatever a worker says. */
-static uint64_t
-accepted(const struct status_service *row, const struct tally *t)
-{
-	uint64_t n = row->accepted + t->accepted;
-
-	return n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
-}
-
 /* By its place in the master's clock. */
 static const char *
-wall_text(const struct status *s, int64_t at, char buf[TIME_TEXT])
+wall_text(const struct status *s, int64_t at, char buf[TALLY_TEXT])
 {
-	return time_text(at == 0 ? 0 :
-	    s->started_at + elapsed(s->started, at) / 1000, buf);
+	return tally_time(at == 0 ? 0 :
+	    s->started_at + tally_elapsed(s->started, at) / 1000, buf);
 }
 
 static void
@@ -280,19 +183,17 @@ print_generations(const struct snapshot *snapshot)
 {
 	const struct status *s = &snapshot->status;
 	const struct status_generation *g;
-	char until[TIME_TEXT];
+	char until[TALLY_TEXT], age[HUMAN_TEXT];
 	uint32_t i;
 
 	printf("\n%-10s %-8s %7s %7s %7s %s\n", "GENERATION", "STATE", "AGE",
 	    "WORKERS", "CLIENTS", "DRAINS-UNTIL");
 	for (i = 0; i < s->ngenerations && i < SCOREBOARD_GENERATIONS; i++) {
 		g = &s->generations[i];
-		printf("%10u %-8s %7" PRId64 " %7u %7u %s\n", g->number,
-		    g->until != 0 ? "leaving" :
-		    g->number == s->generation ? "serving" : "starting",
-		    elapsed(g->since, snapshot->alive ? clock_now() :
-		    s->updated) / 1000, g->workers, g->clients,
-		    wall_text(s, g->until, until));
+		printf("%10u %-8s %7s %7u %7u %s\n", g->number,
+		    tally_generation_state(s, g), human_time(age,
+		    tally_elapsed(g->since, tally_now(snapshot))),
+		    g->workers, g->clients, wall_text(s, g->until, until));
 	}
 	if (s->ngenerations > SCOREBOARD_GENERATIONS)
 		printf("and %u older ones\n",
@@ -314,9 +215,10 @@ print_next_try(const struct status_service *row)
 }
 
 static void
-print_services(const struct snapshot *snapshot, const struct tally *tally)
+print_services(const struct snapshot *snapshot, const struct tally *sum)
 {
 	const struct status *s = &snapshot->status;
+	char n[HUMAN_TEXT];
 	int i;
 
 	printf("\n%-15s %12s %6s %6s %8s %8s %7s %6s\n", "SERVICE", "ACCEPTED",
@@ -324,15 +226,55 @@ print_services(const struct snapshot *snapshot, const struct tally *tally)
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
-		printf("%-15s %12" PRIu64 " %6u %6u %8u %8u %7u %6u",
+		printf("%-15s %12s %6u %6u %8u %8u %7u %6u",
 		    quoted(s->service[i].name),
-		    accepted(&s->service[i], &tally[i]),
-		    tally[i].busy, tally[i].idle, tally[i].starting,
-		    tally[i].draining, s->service[i].delayed,
+		    human_count(n, sum[i].number[NUMBER_ACCEPTED]),
+		    sum[i].busy, sum[i].idle, sum[i].starting,
+		    sum[i].draining, s->service[i].delayed,
 		    s->service[i].workers_max);
 		if (snapshot->alive)
 			print_next_try(&s->service[i]);
 		putchar('\n');
+	}
+}
+
+/* `0.012', or `12ms' on a terminal; `-' when there were none. */
+static const char *
+mean_text(char buf[HUMAN_TEXT], const uint64_t *times)
+{
+	uint64_t n = 0;
+	int i;
+
+	for (i = 0; i <= HISTOGRAM_BOUNDS; i++)
+		n += times[1 + i];
+	if (n == 0)
+		strlcpy(buf, "-", HUMAN_TEXT);
+	else
+		human_seconds(buf, (int64_t)(times[0] / n));
+	return buf;
+}
+
+static void
+print_numbers(const struct status *s, const struct tally *sum)
+{
+	char text[6][HUMAN_TEXT];
+	const uint64_t *n;
+	int i;
+
+	printf("\n%-15s %10s %8s %10s %10s %9s %9s\n", "NUMBERS", "SERVED",
+	    "REFUSED", "IN", "OUT", "TIME", "WAIT");
+	for (i = 0; i < CONF_SERVICES_MAX; i++) {
+		if (!s->service[i].used)
+			continue;
+		n = sum[i].number;
+		printf("%-15s %10s %8s %10s %10s %9s %9s\n",
+		    quoted(s->service[i].name),
+		    human_count(text[0], n[NUMBER_SERVED]),
+		    human_count(text[1], numbers_refusals(n)),
+		    human_size(text[2], n[NUMBER_IN]),
+		    human_size(text[3], n[NUMBER_OUT]),
+		    mean_text(text[4], &n[NUMBER_SERVICE]),
+		    mean_text(text[5], &n[NUMBER_WAIT]));
 	}
 }
 
@@ -357,24 +299,23 @@ print_listeners(const struct status *s)
 int
 show_status(struct server *server)
 {
-	struct tally tally[CONF_SERVICES_MAX];
+	struct tally sum[CONF_SERVICES_MAX];
 	const struct snapshot *s = &server->now;
 	unsigned int unstable;
 	int code;
 
-	memset(tally, 0, sizeof(tally));
-	unstable = count(s, tally);
-	code = print_verdict(server, tally);
+	unstable = tally(s, sum);
+	code = print_verdict(server, sum);
 	print_master(s, unstable);
-	print_services(s, tally);
+	print_services(s, sum);
+	print_numbers(&s->status, sum);
 	print_listeners(&s->status);
 	print_generations(s);
 	return code;
 }
 
-/* What to think of the rows of workers or deaths that follow. */
-static int
-warn_if_down(const struct server *server)
+int
+show_warning(const struct server *server)
 {
 	char error[CONF_ERROR_MAX];
 
@@ -388,180 +329,48 @@ warn_if_down(const struct server *server)
 	return CTL_UNKNOWN;
 }
 
-static const char *
-peer_text(const struct slot *c, char buf[ADDRESS_TEXT])
-{
-	uint32_t family = c->peer_family;
-	char host[INET6_ADDRSTRLEN];
-
-	switch (family) {
-	case AF_INET:
-		inet_ntop(AF_INET, c->peer, host, sizeof(host));
-		snprintf(buf, ADDRESS_TEXT, "%s:%u", host, c->peer_port);
-		break;
-	case AF_INET6:
-		inet_ntop(AF_INET6, c->peer, host, sizeof(host));
-		snprintf(buf, ADDRESS_TEXT, "[%s]:%u", host, c->peer_port);
-		break;
-	case AF_UNIX:
-		strlcpy(buf, "unix", ADDRESS_TEXT);
-		break;
-	default:
-		strlcpy(buf, "-", ADDRESS_TEXT);
-	}
-	return buf;
-}
-
-/* The state's age, and the client if there is one. */
-static void
-print_worker(const struct status *s, uint32_t number, const struct slot *c)
-{
-	bool serving = look_serving(c);
-	char client[24] = "-", peer[ADDRESS_TEXT] = "-";
-	int64_t since = c->state == SLOT_STARTING ? c->born : c->since;
-
-	/* 0: its proxy has yet to say who it is. */
-	if (serving && c->client != 0)
-		snprintf(client, sizeof(client), "%" PRIu64, c->client);
-	if (serving)
-		peer_text(c, peer);
-	printf("%5u %-8s %7d %3u %7" PRIu64 " %7s %7" PRId64 " %-21s %s\n",
-	    number, c->program != 0 && c->state == SLOT_IDLE ? "ready" :
-	    slot_state_name(c->state), c->pid, c->generation, c->served,
-	    client, elapsed(since, clock_now()) / 1000, peer,
-	    quoted(s->service[c->service].name));
-}
-
-/*
- * Its memory and CPU time, of this moment, when it is what its worker says: a
- * child of a child of the master.
- */
-static void
-print_program(const struct snapshot *s, uint32_t number)
-{
-	const struct slot *c = &s->slot[number];
-	struct usage worker, program;
-
-	printf("%5u %7d %7" PRId64 " ", number, c->program,
-	    elapsed(c->born, clock_now()) / 1000);
-	if (s->alive && usage_of(c->program, &program) == 0 &&
-	    program.parent == c->pid && usage_of(c->pid, &worker) == 0 &&
-	    worker.parent == s->status.pid)
-		printf("%9" PRId64 " %6" PRId64 ".%02d ",
-		    program.memory / 1024, program.cpu / 1000,
-		    (int)(program.cpu % 1000 / 10));
-	else
-		printf("%9s %9s ", "-", "-");
-	printf("%s\n", quoted(s->status.service[c->service].name));
-}
-
-static bool
-has_program(const struct slot *c)
-{
-	return c->seq % 2 == 0 && c->state != SLOT_FREE && c->program != 0;
-}
-
-static void
-print_programs(const struct snapshot *s)
-{
-	bool first = true;
-	uint32_t i;
-
-	for (i = 0; i < s->nslots; i++) {
-		if (!has_program(&s->slot[i]))
-			continue;
-		if (first)
-			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
-			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
-		first = false;
-		print_program(s, i);
-	}
-}
-
-int
-show_workers(struct server *server)
-{
-	const struct snapshot *s = &server->now;
-	int code = warn_if_down(server);
-	uint32_t i;
-
-	printf("%5s %-8s %7s %3s %7s %7s %7s %-21s %s\n", "SLOT", "STATE",
-	    "PID", "GEN", "SERVED", "CLIENT", "SECONDS", "ADDRESS", "SERVICE");
-	for (i = 0; i < s->nslots; i++) {
-		if (s->slot[i].seq % 2 != 0)
-			printf("%5u unstable\n", i);
-		else if (s->slot[i].state != SLOT_FREE)
-			print_worker(&s->status, i, &s->slot[i]);
-	}
-	print_programs(s);
-	return code;
-}
-
-static const char *
-exit_text(int code, char *buf, size_t size)
-{
-	switch (code) {
-	case WORKER_LEFT:
-		return "left";
-	case WORKER_START_FAILED:
-		return "start failed";
-	case WORKER_SICK:
-		return "bad listener";
-	case WORKER_ORPHAN:
-		return "no master";
-	case WORKER_SERVICE_FAILED:
-		return "cannot serve";
-	case WORKER_PROGRAM_ENDED:
-		return "program ended";
-	default:
-		snprintf(buf, size, "exit %d", code);
-		return buf;
-	}
-}
-
-static const char *
-how_text(const struct status_death *d, char *buf, size_t size)
-{
-	int status = d->wait_status;
-
-	if (WIFEXITED(status) && d->program == 0)
-		return exit_text(WEXITSTATUS(status), buf, size);
-	if (WIFEXITED(status)) {
-		snprintf(buf, size, "exit %d", WEXITSTATUS(status));
-		return buf;
-	}
-	if (!WIFSIGNALED(status))
-		return "?";
-	if (WTERMSIG(status) == SIGKILL && d->killed)
-		return "killed";
-	snprintf(buf, size, "%s%s", sig_name(WTERMSIG(status)),
-	    WCOREDUMP(status) ? "+core" : "");
-	return buf;
-}
-
 static void
 print_death(const struct status_death *d)
 {
-	char at[TIME_TEXT], client[24] = "-", how[32];
+	char at[TALLY_TEXT], client[24] = "-", how[TALLY_TEXT];
+	char age[HUMAN_TEXT], served[HUMAN_TEXT];
 
 	if (d->client != 0)
 		snprintf(client, sizeof(client), "%" PRIu64, d->client);
-	printf("%-20s %7d %5u %3u %6" PRId64 " %6" PRIu64 " %6s %-7s %s\n",
-	    time_text(d->at, at), d->pid, d->slot, d->generation,
-	    d->age / 1000, d->served, client, quoted(d->service),
-	    how_text(d, how, sizeof(how)));
+	printf("%-20s %7d %5u %3u %6s %6s %6s %-7s %s\n",
+	    tally_time(d->at, at), d->pid, d->slot, d->generation,
+	    human_time(age, d->age), human_count(served, d->served), client,
+	    quoted(d->service), tally_death(d, how));
 }
 
 int
 show_deaths(struct server *server)
 {
 	const struct status *s = &server->now.status;
-	int code = warn_if_down(server);
+	int code = show_warning(server);
 	uint64_t i, n = s->ndeaths;
 
 	printf("%-20s %7s %5s %3s %6s %6s %6s %-7s %s\n", "TIME", "PID", "SLOT",
 	    "GEN", "AGE", "SERVED", "CLIENT", "SERVICE", "HOW");
 	for (i = n > SCOREBOARD_DEATHS ? n - SCOREBOARD_DEATHS : 0; i < n; i++)
 		print_death(&s->death[i % SCOREBOARD_DEATHS]);
+	return code;
+}
+
+int
+show_json(struct server *server)
+{
+	int code = show_warning(server);
+
+	json_write(stdout, &server->now);
+	return code;
+}
+
+int
+show_metrics(struct server *server)
+{
+	int code = show_warning(server);
+
+	metrics_write(stdout, &server->now);
 	return code;
 }

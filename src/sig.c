@@ -106,11 +106,22 @@ sig_master(void)
 		sig_set(sig_rows[i].number, sig_rows[i].master, 0);
 }
 
+/* What waits for its turn in the master is no news for its child. */
+static void
+forget(void)
+{
+	size_t i;
+
+	for (i = 0; i < NSIG; i++)
+		handler_pending[i] = 0;
+}
+
 void
 sig_worker(void)
 {
 	size_t i;
 
+	forget();
 	for (i = 0; i < SIG_ROWS; i++)
 		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
 	/* A nudge by the master: accept(2) is to fail with EINTR. */
@@ -119,9 +130,20 @@ sig_worker(void)
 	sig_set(SIGUSR2, handler_make_room, 0);
 }
 
+/*
+ * What a worker ignores has a handler in one with programs, so that execve(2)
+ * makes it the default again, and their start need not.
+ */
 void
 sig_programs(bool ignore)
 {
+	size_t i;
+
+	for (i = 0; i < SIG_ROWS; i++)
+		if (sig_rows[i].worker == SIG_IGN)
+			sig_set(sig_rows[i].number, handler_nothing,
+			    SA_RESTART);
+	sig_set(SIGUSR2, handler_make_room, 0);	/* as in every worker */
 	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_program_ended, 0);
 	sig_set(SIGQUIT, handler_note, 0);
 }
@@ -144,14 +166,13 @@ sig_poll(struct pollfd *fds, nfds_t n, int64_t ms)
 	return ready;
 }
 
+/* Those whose handlers do more than nothing; execve(2) resets the others. */
 void
 sig_reset_exec(void)
 {
-	size_t i;
-
-	for (i = 0; i < SIG_ROWS; i++)
-		sig_set(sig_rows[i].number, SIG_DFL, 0);
-	sig_set(SIGVTALRM, SIG_DFL, 0);
+	sig_set(SIGTERM, SIG_DFL, 0);
+	sig_set(SIGQUIT, SIG_DFL, 0);
+	sig_set(SIGUSR2, SIG_DFL, 0);
 	sig_unblock_all();
 }
 
@@ -164,6 +185,7 @@ sig_logger(void)
 {
 	size_t i;
 
+	forget();
 	for (i = 0; i < SIG_ROWS; i++)
 		sig_set(sig_rows[i].number, SIG_IGN, 0);
 	sig_set(SIGCHLD, SIG_DFL, 0);

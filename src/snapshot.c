@@ -1,11 +1,12 @@
 /*
- * snapshot.c: a private copy of the scoreboard's files for people to see.
+ * snapshot.c: a private copy of the scoreboard for people to see.
  *
- * It reads with pread(2) and never maps: a file that is cut meanwhile is a
- * short read and not a SIGBUS.  Nothing read is believed: magic, version and
- * sizes first, then every number that could mislead a caller is forced into
- * its range (RULES R5).  It never waits for a writer; what keeps changing
- * under three tries is called unstable (R4).
+ * It reads files with pread(2) and never maps: one that is cut meanwhile is a
+ * short read and not a SIGBUS.  A worker has a mapping, which nobody can cut.
+ * Nothing read is believed: magic, version and sizes first, then every number
+ * that could mislead a caller is forced into its range (RULES R5).  It never
+ * waits for a writer; what keeps changing under three tries is called unstable
+ * (R4).
  *
  * Whether a master lives is asked of its lock, which is looked up and not
  * tried.  Only when none is shown and the master did not end in order (it was
@@ -43,7 +44,7 @@ file_open(struct snapshot_file *f, uid_t *owner, char *error)
 {
 	struct stat st;
 
-	if (f->fd != -1)
+	if (f->fd != -1 || f->map != NULL)
 		return 0;
 	f->fd = open(f->name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (f->fd == -1)
@@ -64,6 +65,10 @@ file_read(const struct snapshot_file *f, void *buf, size_t size,
 {
 	ssize_t n;
 
+	if (f->map != NULL) {
+		memcpy(buf, (const char *)f->map + offset, size);
+		return 0;
+	}
 	do
 		n = pread(f->fd, buf, size, (off_t)offset);
 	while (n == -1 && errno == EINTR);
@@ -125,9 +130,13 @@ read_stable(const struct snapshot_file *f, void *buf, struct place at,
 		if (i > 0)
 			sched_yield();	/* to a writer that was interrupted */
 		if (file_read(f, &before, sizeof(before), at.seq,
-		    error) == -1 ||
-		    file_read(f, buf, at.size, at.offset, error) == -1 ||
-		    file_read(f, &after, sizeof(after), at.seq, error) == -1)
+		    error) == -1)
+			return -1;
+		atomic_thread_fence(memory_order_acquire);
+		if (file_read(f, buf, at.size, at.offset, error) == -1)
+			return -1;
+		atomic_thread_fence(memory_order_acquire);
+		if (file_read(f, &after, sizeof(after), at.seq, error) == -1)
 			return -1;
 		if (before == after && before % 2 == 0)
 			return 1;
@@ -188,6 +197,8 @@ clamp_status(struct status *s)
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		s->service[i].name[CONF_NAME_MAX] = '\0';
 		s->service[i].retry_at = not_negative(s->service[i].retry_at);
+		s->service[i].source_bits[0] %= 33;
+		s->service[i].source_bits[1] %= 129;
 	}
 	for (i = 0; i < CONF_LISTENERS_MAX; i++) {
 		s->listener[i].name[ADDRESS_TEXT - 1] = '\0';
@@ -204,10 +215,8 @@ clamp_slot(struct slot *c)
 	c->program = sane_pid(c->program);
 	c->born = not_negative(c->born);
 	c->since = not_negative(c->since);
-	if (c->accepted > SCOREBOARD_CLIENTS)
-		c->accepted = SCOREBOARD_CLIENTS;
-	if (c->served > SCOREBOARD_CLIENTS)
-		c->served = SCOREBOARD_CLIENTS;
+	if (c->number[NUMBER_SERVED] > SCOREBOARD_CLIENTS)
+		c->number[NUMBER_SERVED] = SCOREBOARD_CLIENTS;
 	if (c->peer_port > 65535)
 		c->peer_port = 0;
 	if (c->state > SLOT_LEAVING || c->service >= CONF_SERVICES_MAX)
@@ -247,13 +256,21 @@ load_status(const struct snapshot_file *f, struct status *s, char *error)
 	return 0;
 }
 
+/* One that was killed is shown until the last of its workers has left. */
+static void
+look_for_holder(struct snapshot *s)
+{
+	s->holder = holder_of(s->file[STATUS].fd);
+	s->alive = s->holder != -1 && !holder_is_gone(s->holder);
+}
+
 /* No holder is shown: is there none? */
 static int
 try_lock(struct snapshot *s, char *error)
 {
 	const struct snapshot_file *f = &s->file[STATUS];
 
-	if (s->status.state == MASTER_STOPPED)
+	if (s->status.state == MASTER_STOPPED || s->holder > 0)
 		return 0;
 	if (flock(f->fd, LOCK_SH | LOCK_NB) == 0) {
 		flock(f->fd, LOCK_UN);
@@ -300,16 +317,38 @@ snapshot_init(struct snapshot *s, const char *path)
 	    size ? 0 : -1;
 }
 
+void
+snapshot_attach(struct snapshot *s, const struct scoreboard *b)
+{
+	memset(s, 0, sizeof(*s));
+	s->file[STATUS] = (struct snapshot_file){ .fd = -1, .map = b->shown,
+	    .size = sizeof(*b->shown), .name = "status" };
+	s->file[SLOTS] = (struct snapshot_file){ .fd = -1, .map = b->commons,
+	    .size = (off_t)scoreboard_slots_size(b->nslots), .name = "slots" };
+}
+
+/* In a worker: its parent is the master, or somebody else when that is dead. */
+static int
+read_mapped(struct snapshot *s, char *error)
+{
+	if (load_status(&s->file[STATUS], &s->status, error) == -1)
+		return -1;
+	s->alive = getppid() == s->status.pid;
+	s->holder = s->alive ? s->status.pid : -1;
+	return load_commons(s, error);
+}
+
 int
 snapshot_read(struct snapshot *s, char error[CONF_ERROR_MAX])
 {
 	uid_t writer;
 
+	if (s->file[STATUS].map != NULL)
+		return read_mapped(s, error);
 	if (file_open(&s->file[STATUS], &s->owner, error) == -1)
 		return -1;
 	/* In this order: what a dead one has left will not change. */
-	s->holder = holder_of(s->file[STATUS].fd);
-	s->alive = s->holder != -1;
+	look_for_holder(s);
 	if (load_status(&s->file[STATUS], &s->status, error) == -1 ||
 	    (!s->alive && try_lock(s, error) == -1) ||
 	    file_open(&s->file[SLOTS], &writer, error) == -1)
@@ -330,8 +369,7 @@ snapshot_read_head(struct snapshot *s, char error[CONF_ERROR_MAX])
 	f->fd = -1;
 	if (file_open(f, &s->owner, error) == -1)
 		return -1;
-	s->holder = holder_of(f->fd);
-	s->alive = s->holder != -1;
+	look_for_holder(s);
 	if ((stable = read_stable(f, &s->status, head, error)) == -1)
 		return -1;
 	if (s->status.magic != SCOREBOARD_MAGIC)
@@ -355,9 +393,13 @@ read_block(const struct snapshot_file *f, struct slot *to, uint32_t n,
 	uint32_t i;
 	int stable;
 
-	if (file_read(f, before, n * at.size, at.offset, error) == -1 ||
-	    file_read(f, to, n * at.size, at.offset, error) == -1 ||
-	    file_read(f, after, n * at.size, at.offset, error) == -1)
+	if (file_read(f, before, n * at.size, at.offset, error) == -1)
+		return -1;
+	atomic_thread_fence(memory_order_acquire);
+	if (file_read(f, to, n * at.size, at.offset, error) == -1)
+		return -1;
+	atomic_thread_fence(memory_order_acquire);
+	if (file_read(f, after, n * at.size, at.offset, error) == -1)
 		return -1;
 	for (i = 0; i < n; i++) {
 		stable = before[i].seq == after[i].seq &&
@@ -374,15 +416,18 @@ read_block(const struct snapshot_file *f, struct slot *to, uint32_t n,
 	return 0;
 }
 
-int
-snapshot_read_slots(struct snapshot *s, char error[CONF_ERROR_MAX])
+/* Those that the status never named have never been used. */
+static int
+read_slots(struct snapshot *s, char *error)
 {
 	struct place at = { .size = sizeof(struct slot) };
 	uint32_t i, left;
 
 	free(s->slot);
-	s->nslots = s->status.nslots;
-	s->slot = aligned_alloc(_Alignof(struct slot), s->nslots * at.size);
+	s->nslots = s->status.slots_used < s->status.nslots ?
+	    s->status.slots_used : s->status.nslots;
+	s->slot = aligned_alloc(_Alignof(struct slot),
+	    (s->nslots + 1) * at.size);
 	if (s->slot == NULL)
 		return error_say(error, "aligned_alloc: %s", strerror(errno));
 	for (i = 0; i < s->nslots; i += SLOTS_BLOCK) {
@@ -392,6 +437,47 @@ snapshot_read_slots(struct snapshot *s, char error[CONF_ERROR_MAX])
 		if (read_block(&s->file[SLOTS], &s->slot[i],
 		    left < SLOTS_BLOCK ? left : SLOTS_BLOCK, at, error) == -1)
 			return -1;
+	}
+	return 0;
+}
+
+/*
+ * Workers that were buried since the first reading of the status are part of
+ * its second one: a copy of such a slot from before is free.  Returns false
+ * when there were too many to tell.
+ */
+static bool
+forget_buried(struct snapshot *s, uint64_t from)
+{
+	const struct status_burial *b;
+	struct slot *slot;
+
+	if (s->status.nburials - from > SCOREBOARD_BURIALS)
+		return false;
+	for (; from < s->status.nburials; from++) {
+		b = &s->status.burial[from % SCOREBOARD_BURIALS];
+		if (b->slot >= s->nslots)
+			continue;
+		slot = &s->slot[b->slot];
+		if (slot->epoch == b->epoch)
+			slot->state = SLOT_FREE;
+	}
+	return true;
+}
+
+int
+snapshot_read_slots(struct snapshot *s, char error[CONF_ERROR_MAX])
+{
+	uint64_t nburials;
+	int i;
+
+	for (i = 0; i < READ_TRIES; i++) {
+		nburials = s->status.nburials;
+		if (read_slots(s, error) == -1 ||
+		    load_status(&s->file[STATUS], &s->status, error) == -1)
+			return -1;
+		if (forget_buried(s, nburials))
+			break;
 	}
 	return 0;
 }

@@ -12,8 +12,9 @@
  * none there, a free entry is taken, else an idle one evicted: its key becomes
  * EVICTING, its cells are looked at once more, and it is given up if one was
  * taken meanwhile; whoever takes a cell looks at the key afterwards.  One of
- * the two sees the other.  When all of a window is in use, the source is
- * admitted and not counted: a full table locks nobody out.
+ * the two sees the other.  Two workers that take an entry for the same source
+ * see each other in the same way, and try again.  When all of a window is in
+ * use, the source is admitted and not counted: a full table locks nobody out.
  *
  * Of a rate only the time is kept at which the bucket will be full again (the
  * generic cell rate algorithm).  An evicted source starts with a full one.
@@ -30,7 +31,7 @@
 #define WINDOW		16
 #define FREE		0	/* keys that are no source's */
 #define EVICTING	1
-#define TRIES		4	/* when others take what we have found */
+#define TRIES		8	/* when others take what we have found */
 
 static uint64_t
 mix(uint64_t h, uint64_t word)
@@ -56,14 +57,18 @@ at(struct source *table, uint64_t key, int i)
 	return &table[(key + (uint64_t)i) % SOURCES];
 }
 
+/* The first entry of a source but for one. */
 static struct source *
-find(struct source *table, uint64_t key)
+find(struct source *table, uint64_t key, const struct source *but)
 {
+	struct source *s;
 	int i;
 
-	for (i = 0; i < WINDOW; i++)
-		if (atomic_load(&at(table, key, i)->key) == key)
-			return at(table, key, i);
+	for (i = 0; i < WINDOW; i++) {
+		s = at(table, key, i);
+		if (s != but && atomic_load(&s->key) == key)
+			return s;
+	}
 	return NULL;
 }
 
@@ -78,7 +83,7 @@ idle(const struct source *s)
 	return true;
 }
 
-/* Make an entry ours, of whose key we know what it was. */
+/* Make an entry ours, of whose key we know what it was; or free. */
 static bool
 seize(struct source *s, uint64_t old, uint64_t key)
 {
@@ -101,8 +106,12 @@ seize(struct source *s, uint64_t old, uint64_t key)
 	return atomic_compare_exchange_strong(&s->key, &evicting, key);
 }
 
-/* A free entry, or the first idle one; rather not one whose rate matters. */
-static struct source *
+/*
+ * A free entry, or the first idle one; rather not one whose rate matters.
+ * False when there is none; or else the source is to be looked for again, for
+ * another may have been quicker, or have taken one for the same source.
+ */
+static bool
 take(struct source *table, uint64_t key, int64_t now)
 {
 	struct source *s;
@@ -119,11 +128,12 @@ take(struct source *table, uint64_t key, int64_t now)
 				continue;
 			if (pass > 0 && !idle(s))
 				continue;
-			if (seize(s, old, key))
-				return s;
+			if (seize(s, old, key) && find(table, key, s) != NULL)
+				seize(s, key, FREE);
+			return true;
 		}
 	}
-	return NULL;
+	return false;
 }
 
 /* One more within the rate?  Then it is accounted. */
@@ -172,18 +182,23 @@ source_claim(struct source *table, struct source_claim *claim, int slot,
 
 	claim->source = NULL;
 	for (try = 0; try < TRIES; try++) {
-		if ((s = find(table, claim->key)) == NULL &&
-		    (s = take(table, claim->key, limit->now)) == NULL)
-			return SOURCE_UNKNOWN;
+		if ((s = find(table, claim->key, NULL)) == NULL) {
+			if (!take(table, claim->key, limit->now))
+				return SOURCE_UNKNOWN;
+			continue;
+		}
 		cell = claim_cell(s, claim->key, cells, (uint16_t)(slot + 1));
 		if (cell == -2)
 			continue;
-		if (cell == -1)
-			return limit->most > 0 ? SOURCE_FULL : SOURCE_UNKNOWN;
+		if (cell == -1 && limit->most > 0)
+			return SOURCE_FULL;
 		if (!slow_enough(s, limit, limit->now)) {
-			atomic_store(&s->cell[cell], 0);
+			if (cell != -1)
+				atomic_store(&s->cell[cell], 0);
 			return SOURCE_TOO_FAST;
 		}
+		if (cell == -1)
+			return SOURCE_UNKNOWN;
 		claim->source = s;
 		claim->cell = cell;
 		return SOURCE_ADMITTED;
@@ -205,7 +220,7 @@ source_release(struct source_claim *claim, int slot)
 int
 source_count(struct source *table, uint64_t key)
 {
-	struct source *s = find(table, key);
+	struct source *s = find(table, key, NULL);
 	int i, n = 0;
 
 	for (i = 0; s != NULL && i < SOURCE_CELLS; i++)

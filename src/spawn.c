@@ -404,7 +404,7 @@ record_death(struct master *m, int n, int wait_status)
 	    .wait_status = wait_status, .slot = (uint32_t)n,
 	    .generation = service->generation->number,
 	    .killed = c->state == CHILD_KILLED, .age = m->now - c->born,
-	    .served = atomic_load(&slot->served),
+	    .served = atomic_load(&slot->number[NUMBER_SERVED]),
 	    .client = look_serving(slot) ? atomic_load(&slot->client) : 0 };
 	strlcpy(d.service, service->conf->name, sizeof(d.service));
 	if (is_resident(c))
@@ -447,8 +447,8 @@ bury(struct master *m, int n, int wait_status)
 {
 	struct child *c = &m->child[n];
 	struct pool *p = c->pool;
-	struct slot *slot = &m->board.commons->slot[n];
-	uint64_t served = atomic_load(&slot->served);
+	uint64_t served = atomic_load(
+	    &m->board.commons->slot[n].number[NUMBER_SERVED]);
 
 	if (served > c->served)
 		spawn_succeeded(p->service);
@@ -464,7 +464,7 @@ bury(struct master *m, int n, int wait_status)
 	c->state = CHILD_FREE;
 	c->pool = NULL;
 	c->epoch++;
-	status_inherit(m, slot, p->service->index, c->epoch);
+	status_inherit(m, n, p->service->index, c->epoch);
 	sources_forget(m->board.commons->source, n);
 	p->alive--;
 	m->pid[n] = 0;
@@ -513,8 +513,11 @@ spawn_reap(struct master *m)
 	int wait_status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &wait_status, WNOHANG | WUNTRACED)) > 0)
-		news_of_child(m, pid, wait_status);
+	do {
+		pid = waitpid(-1, &wait_status, WNOHANG | WUNTRACED);
+		if (pid > 0)
+			news_of_child(m, pid, wait_status);
+	} while (pid > 0 || (pid == -1 && errno == EINTR));
 	if (pid == -1 && errno != ECHILD)
 		log_error("waitpid");
 }

@@ -64,6 +64,7 @@ static const struct field master_fields[] = {
 	N(master, "cut", cut, ANY),
 	N(master, "shielded", shielded, 0, 1),
 	N(master, "oom-score", oom_score, -1000, 1000),
+	T(master, "logger-user", logger_user),
 	END
 };
 
@@ -94,6 +95,8 @@ static const struct field past_fields[] = {
 	N(past, "upgraded", upgraded, 0, UINT32_MAX),
 	N(past, "deaths", deaths, ANY),
 	N(past, "log-dropped", log_dropped, ANY),
+	N(past, "reloads-failed", reloads_failed, 0, UINT32_MAX),
+	N(past, "upgrades-failed", upgrades_failed, 0, UINT32_MAX),
 	END
 };
 
@@ -111,13 +114,39 @@ static const struct field death_fields[] = {
 	END
 };
 
+#define COUNT(name, i)	N(total, name, number[i], ANY)
+#define REFUSED(name, i)	COUNT("refused-" name, NUMBER_REFUSED + i)
+#define DIED(name, i)	N(total, "deaths-" name, deaths[i], ANY)
+/* Named by the upper bounds of numbers.c, which have that meaning for good. */
+#define TIMES(name, i) \
+	COUNT(name "-sum", i), COUNT(name "-100", i + 1), \
+	COUNT(name "-300", i + 2), COUNT(name "-1000", i + 3), \
+	COUNT(name "-3000", i + 4), COUNT(name "-10000", i + 5), \
+	COUNT(name "-30000", i + 6), COUNT(name "-100000", i + 7), \
+	COUNT(name "-300000", i + 8), COUNT(name "-1000000", i + 9), \
+	COUNT(name "-3000000", i + 10), COUNT(name "-10000000", i + 11), \
+	COUNT(name "-30000000", i + 12), COUNT(name "-100000000", i + 13), \
+	COUNT(name "-1000000000", i + 14), COUNT(name "-more", i + 15)
+
 static const struct field total_fields[] = {
 	T(total, "service", service),
-	N(total, "accepted", accepted, ANY),
-	N(total, "served", served, ANY),
-	N(total, "in", bytes_in, ANY),
-	N(total, "out", bytes_out, ANY),
-	N(total, "deaths", deaths, ANY),
+	COUNT("accepted", NUMBER_ACCEPTED),
+	COUNT("served", NUMBER_SERVED),
+	COUNT("in", NUMBER_IN),
+	COUNT("out", NUMBER_OUT),
+	REFUSED("deny", REFUSAL_DENY),
+	REFUSED("rules", REFUSAL_RULES),
+	REFUSED("default", REFUSAL_DEFAULT),
+	REFUSED("per-source", REFUSAL_PER_SOURCE),
+	REFUSED("per-source-rate", REFUSAL_PER_SOURCE_RATE),
+	REFUSED("proxy-protocol", REFUSAL_PROXY),
+	TIMES("wait", NUMBER_WAIT),
+	TIMES("service", NUMBER_SERVICE),
+	DIED("exit", DEATH_EXIT),
+	DIED("signal", DEATH_SIGNAL),
+	DIED("sigkill", DEATH_SIGKILL),
+	DIED("killed", DEATH_KILLED),
+	DIED("start", DEATH_START),
 	END
 };
 
@@ -136,6 +165,12 @@ static const struct field listener_fields[] = {
 	N(listener, "inherited", inherited, 0, 1),
 	N(listener, "resident", resident, 0, 1),
 	N(listener, "broken", broken, 0, 1),
+	END
+};
+
+static const struct field unused_fields[] = {
+	N(unused, "fd", fd, 0, FD_MAX),
+	T(unused, "name", name),
 	END
 };
 
@@ -202,6 +237,7 @@ static const struct kind kinds[STATE_KINDS] = {
 	K(STATE_POOL, pool, 1, RECORDS_MAX),
 	K(STATE_CHILD, child, 0, CONF_SLOTS_MAX),
 	K(STATE_NEXT, next, 0, 1),
+	K(STATE_UNUSED, unused, 0, CONF_LISTENERS_MAX),
 };
 
 /* A member of a record: a number, or a text that the record owns. */
@@ -401,6 +437,7 @@ static bool
 is_whole(const struct state *s)
 {
 	const struct state_listener *l = s->list[STATE_LISTENER].item;
+	const struct state_unused *u = s->list[STATE_UNUSED].item;
 	const struct state_generation *g = s->list[STATE_GENERATION].item;
 	const struct state_service *v = s->list[STATE_SERVICE].item;
 	const struct state_pool *p = s->list[STATE_POOL].item;
@@ -411,6 +448,9 @@ is_whole(const struct state *s)
 
 	for (i = 0; i < s->list[STATE_LISTENER].n; i++, l++)
 		if (l->service == NULL || l->text == NULL || l->name == NULL)
+			return false;
+	for (i = 0; i < s->list[STATE_UNUSED].n; i++, u++)
+		if (u->name == NULL)
 			return false;
 	for (i = 0; i < s->list[STATE_GENERATION].n; i++, g++)
 		if (g->text == NULL)

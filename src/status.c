@@ -8,6 +8,9 @@
  * given out here too; they keep their meaning over reloads.
  */
 
+#include <sys/wait.h>
+
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -79,11 +82,29 @@ status_free_service_row(struct master *m, int row)
 	const struct generation *g;
 	const struct service *s;
 
+	if (m->state >= MASTER_DRAINING)
+		return;		/* its numbers are what a stop leaves */
 	TAILQ_FOREACH(g, &m->generations, entry)
 		TAILQ_FOREACH(s, &g->services, entry)
 			if (s->index == row)
 				return;
 	m->board.status->service[row].used = 0;
+}
+
+static enum death_cause
+cause_of(const struct status_death *d)
+{
+	const int status = d->wait_status;
+
+	if (d->killed)
+		return DEATH_KILLED;
+	if (WIFSIGNALED(status))
+		return WTERMSIG(status) == SIGKILL ? DEATH_SIGKILL :
+		    DEATH_SIGNAL;
+	if (d->program == 0 && (WEXITSTATUS(status) == WORKER_START_FAILED ||
+	    WEXITSTATUS(status) == WORKER_SERVICE_FAILED))
+		return DEATH_START;
+	return DEATH_EXIT;
 }
 
 void
@@ -93,31 +114,21 @@ status_record_death(struct master *m, const struct status_death *d, int row)
 
 	scoreboard_begin(&m->board);
 	status->death[status->ndeaths++ % SCOREBOARD_DEATHS] = *d;
-	status->service[row].deaths++;
+	status->service[row].deaths[cause_of(d)]++;
 	scoreboard_end(&m->board);
-}
-
-/* A lie must not make a sum wrap. */
-static void
-add_clients(uint64_t *total, uint64_t n)
-{
-	*total += n < SCOREBOARD_CLIENTS ? n : SCOREBOARD_CLIENTS;
-	if (*total > SCOREBOARD_CLIENTS)
-		*total = SCOREBOARD_CLIENTS;
 }
 
 /* Together with the slot, or a reader would count the worker twice. */
 void
-status_inherit(struct master *m, struct slot *slot, int row, uint32_t epoch)
+status_inherit(struct master *m, int n, int row, uint32_t epoch)
 {
-	struct status_service *total = &m->board.status->service[row];
+	struct status *status = m->board.status;
+	struct slot *slot = &m->board.commons->slot[n];
 
 	scoreboard_begin(&m->board);
-	add_clients(&total->accepted, atomic_load(&slot->accepted));
-	add_clients(&total->refused, atomic_load(&slot->refused));
-	add_clients(&total->served, atomic_load(&slot->served));
-	total->bytes_in += atomic_load(&slot->bytes_in);
-	total->bytes_out += atomic_load(&slot->bytes_out);
+	numbers_add(status->service[row].number, slot);
+	status->burial[status->nburials++ % SCOREBOARD_BURIALS] =
+	    (struct status_burial){ (uint32_t)n, epoch - 1 };
 	memset(slot, 0, sizeof(*slot));
 	atomic_store(&slot->epoch, epoch);
 	scoreboard_end(&m->board);
@@ -162,6 +173,7 @@ status_reload_ended(struct master *m, enum reload_outcome how, const char *why)
 
 	scoreboard_begin(&m->board);
 	status->reload = how;
+	status->reloads_failed += how == RELOAD_FAILED;
 	status->reloads = status->reloads_begun;
 	if (how == RELOAD_DONE)
 		status->reloaded = status->reloads;
@@ -189,6 +201,7 @@ status_upgrade_ended(struct master *m, enum reload_outcome how,
 
 	scoreboard_begin(&m->board);
 	u->outcome = how;
+	m->board.status->upgrades_failed += how == RELOAD_FAILED;
 	u->ended = u->begun;
 	if (how == RELOAD_DONE)
 		u->done = u->ended;
@@ -204,9 +217,13 @@ publish_service(struct status *status, const struct service *s)
 {
 	struct status_service *row = &status->service[s->index];
 
+	row->tells = conf_tells(s->conf);
 	row->workers_min = (uint32_t)s->conf->workers_min;
 	row->workers_spare = (uint32_t)s->conf->workers_spare;
 	row->workers_max = (uint32_t)s->conf->workers_max;
+	row->per_source = (uint32_t)s->conf->per_source;
+	row->source_bits[0] = (uint32_t)s->conf->per_source_prefix.ipv4;
+	row->source_bits[1] = (uint32_t)s->conf->per_source_prefix.ipv6;
 	row->delayed = (uint32_t)s->delayed;
 	atomic_store(&row->full, s->full_said);
 	row->retry_at = s->delay != 0 ? s->retry_at : 0;

@@ -31,15 +31,30 @@ has_finished(unsigned int state)
 	    state == LAST_ACK || state == CLOSING;
 }
 
+static bool
+ask(int fd, struct tcp_info *info)
+{
+	socklen_t len = sizeof(*info);
+
+	memset(info, 0, sizeof(*info));
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0;
+}
+
+int64_t
+traffic_silence(int fd)
+{
+	struct tcp_info info;
+
+	return ask(fd, &info) ? (int64_t)info.tcpi_last_ack_recv : -1;
+}
+
 bool
 traffic_of(int fd, struct traffic *t)
 {
 	struct tcp_info info;
-	socklen_t len = sizeof(info);
 	uint32_t quiet;
 
-	memset(&info, 0, sizeof(info));
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == -1)
+	if (!ask(fd, &info))
 		return false;
 	t->in = info.tcpi_bytes_received;
 	if (t->in > 0 && has_finished(info.tcpi_state))
@@ -62,6 +77,13 @@ traffic_of(int fd, struct traffic *t)
 	(void)fd;
 	memset(t, 0, sizeof(*t));
 	return false;
+}
+
+int64_t
+traffic_silence(int fd)
+{
+	(void)fd;
+	return -1;
 }
 
 #endif

@@ -335,7 +335,7 @@ close_on_exec(const struct master *m, int flag)
 	const struct scoreboard *b = &m->board;
 	const struct generation *g;
 	const struct listener *l;
-	int fd, i, pid_fd, rv = 0;
+	int at = 0, fd, i, pid_fd, rv = 0;
 
 	for (fd = FD_LOG; fd < FD_FIRST_FREE; fd++)
 		rv |= fcntl(fd, F_SETFD, flag);
@@ -348,6 +348,8 @@ close_on_exec(const struct master *m, int flag)
 		rv |= fcntl(pid_fd, F_SETFD, flag);
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		rv |= fcntl(l->fd, F_SETFD, flag);
+	while (listen_unused(&at, &fd) != NULL)
+		rv |= fcntl(fd, F_SETFD, flag);
 	TAILQ_FOREACH(g, &m->generations, entry)
 		if (g->conf->rules != -1)
 			rv |= fcntl(g->conf->rules, F_SETFD, flag);
@@ -475,11 +477,16 @@ take_process(struct master *m, const struct state *s)
 {
 	const struct state_master *r = s->list[STATE_MASTER].item;
 	const struct conf *conf = TAILQ_FIRST(&m->generations)->conf;
+	struct conf_user user = { .set = false };
 
 	/* With older kernels it would be the number of the descriptor. */
 	prctl(PR_SET_NAME, basename(r->binary));
 	if (r->shielded)
 		privs_keep_shield((int)r->oom_score);
+	/* No name service may be asked by what there is no way back from. */
+	if (r->logger_user != NULL &&
+	    value_user_numbers(&user, r->logger_user))
+		privs_keep_logger_user(&user);
 	privs_shield(conf->dumpable);
 	log_set_level((enum log_level)conf->log_level);
 	/* sig_default() has dropped one that waited: who has died? */

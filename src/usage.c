@@ -35,9 +35,9 @@ usage_of(pid_t pid, struct usage *u)
 	buf[n] = '\0';
 	/* The name of the program, in brackets, may hold anything. */
 	if ((p = strrchr(buf, ')')) == NULL ||
-	    sscanf(p, ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu "
-	    "%*d %*d %*d %*d %*d %*d %*u %*u %lld", &u->parent, &user,
-	    &kernel, &pages) != 4)
+	    sscanf(p, ") %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu "
+	    "%*d %*d %*d %*d %*d %*d %*u %*u %lld", &u->state, &u->parent,
+	    &user, &kernel, &pages) != 5)
 		return -1;
 	u->cpu = (int64_t)((user + kernel) * 1000 /
 	    (unsigned long long)sysconf(_SC_CLK_TCK));

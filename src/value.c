@@ -22,6 +22,7 @@
 #define FACILITIES	(sizeof(facilities) / sizeof(facilities[0]))
 #define OWNER_MAX	80			/* USER:GROUP */
 #define RATE_MAX	1000000
+#define LIMIT_TEXT	96	/* bytes of a line of per-source-for */
 #define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
 
 static const struct {
@@ -62,18 +63,23 @@ set_choice(const struct setting *row, int *field, const char *text)
 	return false;
 }
 
+/* `NAME'; or `agent SERVICE'. */
 static bool
-set_run(const struct preforkd_service **field, const char *text)
+set_run(struct conf_run *run, const char *text)
 {
-	int i;
+	const size_t n = strcspn(text, " ");
+	const char *about = text[n] == ' ' ? text + n + 1 : "";
+	const struct preforkd_service *const *s;
 
-	for (i = 0; builtin_services[i] != NULL; i++) {
-		if (strcmp(builtin_services[i]->name, text) == 0) {
-			*field = builtin_services[i];
-			return true;
-		}
-	}
-	return false;
+	for (s = builtin_services; *s != NULL; s++)
+		if (strlen((*s)->name) == n && strncmp((*s)->name, text,
+		    n) == 0)
+			break;
+	if (*s == NULL || (text[n] != '\0' && *s != &agent_service))
+		return false;
+	run->service = *s;
+	return strlcpy(run->about, about, sizeof(run->about)) <
+	    sizeof(run->about);
 }
 
 static bool
@@ -111,12 +117,15 @@ set_group(int64_t *field, const char *text)
 }
 
 /* `UID:GID[,GID ...]', as a dump has it: asks no name service. */
-static bool
-set_user_numbers(struct conf_user *user, char *text)
+bool
+value_user_numbers(struct conf_user *user, const char *text)
 {
-	char *rest = text, *word = strsep(&rest, ":");
+	char copy[1024], *rest = copy, *word;
 	int64_t id;
 
+	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
+		return false;
+	word = strsep(&rest, ":");
 	if (rest == NULL || !parse_number(word, 0, UINT32_MAX - 1, &id))
 		return false;
 	user->uid = (uid_t)id;
@@ -128,20 +137,17 @@ set_user_numbers(struct conf_user *user, char *text)
 		user->groups[user->ngroups++] = (gid_t)id;
 	}
 	user->gid = user->groups[0];
-	return true;
+	return user->set = true;
 }
 
 static bool
 set_user(struct conf_user *user, const char *text)
 {
 	const struct passwd *pw;
-	char copy[1024];
 
-	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy))
-		return false;
 	user->set = true;
 	if (strchr(text, ':') != NULL)
-		return set_user_numbers(user, copy);
+		return value_user_numbers(user, text);
 	if ((pw = getpwnam(text)) == NULL)
 		return false;
 	user->uid = pw->pw_uid;
@@ -277,32 +283,84 @@ good_command(const struct setting *row, const char *word)
 	    strchr(word, '/') == NULL && !setting_is_module(row));
 }
 
-bool
-value_prefix_limit(const char *text, struct prefix *p, int *limit)
+/*
+ * `30/1m burst 10'; as many at once as in the time, unless it is said, where
+ * it may be.
+ */
+static bool
+set_rate(bool bursts, struct conf_rate *rate, char *text)
 {
-	char copy[80], *rest = copy, *word;
+	char *rest = text, *word = strsep(&rest, " "), *per = word;
+
+	*rate = (struct conf_rate){ 0, 0, 0 };
+	if (strcmp(word, "0") == 0)
+		return rest == NULL;
+	word = strsep(&per, "/");
+	if (per == NULL || !parse_number(word, 1, RATE_MAX, &rate->count) ||
+	    !parse_duration(per, 1, SETTING_YEAR, &rate->per))
+		return false;
+	rate->burst = rate->count;
+	if (rest == NULL)
+		return true;
+	word = strsep(&rest, " ");
+	return bursts && strcmp(word, "burst") == 0 && rest != NULL &&
+	    parse_number(rest, 1, RATE_MAX, &rate->burst);
+}
+
+bool
+value_limit(const char *text, struct conf_limit *limit)
+{
+	char copy[LIMIT_TEXT], *rest = copy, *word, *most;
 	const char *why;
 	int64_t n;
 
 	if (strlcpy(copy, text, sizeof(copy)) >= sizeof(copy) ||
-	    (word = strsep(&rest, " ")) == NULL || rest == NULL ||
-	    !address_parse_prefix(word, p, &why) ||
-	    !parse_number(rest, 0, SOURCE_CELLS, &n))
+	    (word = strsep(&rest, " ")) == NULL ||
+	    (most = strsep(&rest, " ")) == NULL ||
+	    !address_parse_prefix(word, &limit->network, &why) ||
+	    !parse_number(most, 0, SOURCE_CELLS, &n))
 		return false;
-	*limit = (int)n;
-	return true;
+	limit->most = (int)n;
+	limit->rated = rest != NULL;
+	return rest == NULL || set_rate(true, &limit->rate, rest);
+}
+
+const char *
+value_not_limited(const struct conf_service *conf, const char *word)
+{
+	char *const *line = conf->per_source_for;
+	struct conf_limit other;
+	struct prefix p;
+	const char *why;
+	int n = 0;
+
+	if (!address_parse_prefix(word, &p, &why))
+		return why;
+	for (; line != NULL && *line != NULL; line++, n++)
+		if (value_limit(*line, &other) &&
+		    other.network.length == p.length &&
+		    address_within(&p, &other.network))
+			return "must be there once";
+	return n < CONF_EXCEPTIONS_MAX ? NULL :
+	    "one too many: must be at most 64 of a service";
 }
 
 static bool
-add_prefix_limit(char ***list, const char *const *word, int nwords)
+add_limit(struct conf_service *conf, const char *const *word, int nwords)
 {
-	struct prefix p;
-	char text[80];
-	int limit;
+	struct conf_limit limit;
+	char text[LIMIT_TEXT] = "";
+	size_t size = 0;
+	int i;
 
-	return nwords == 2 && (size_t)snprintf(text, sizeof(text), "%s %s",
-	    word[0], word[1]) < sizeof(text) &&
-	    value_prefix_limit(text, &p, &limit) && add_word(list, text);
+	if (value_not_limited(conf, word[0]) != NULL)
+		return false;
+	for (i = 0; i < nwords && size < sizeof(text); i++) {
+		strlcat(text, i > 0 ? " " : "", sizeof(text));
+		size = strlcat(text, word[i], sizeof(text));
+	}
+	return size < sizeof(text) && value_limit(text, &limit) &&
+	    add_word(&conf->per_source_for, text);
 }
 
 /* Numbers first, as for set_owner(). */
@@ -399,30 +457,6 @@ set_lengths(struct conf_lengths *lengths, char *text)
 	return true;
 }
 
-/*
- * `30/1m burst 10'; as many at once as in the time, unless it is said.  A row
- * whose maximum is 0 has no burst.
- */
-static bool
-set_rate(const struct setting *row, struct conf_rate *rate, char *text)
-{
-	char *rest = text, *word = strsep(&rest, " "), *per = word;
-
-	*rate = (struct conf_rate){ 0, 0, 0 };
-	if (strcmp(word, "0") == 0)
-		return rest == NULL;
-	word = strsep(&per, "/");
-	if (per == NULL || !parse_number(word, 1, RATE_MAX, &rate->count) ||
-	    !parse_duration(per, 1, SETTING_YEAR, &rate->per))
-		return false;
-	rate->burst = rate->count;
-	if (rest == NULL)
-		return true;
-	word = strsep(&rest, " ");
-	return row->max > 0 && strcmp(word, "burst") == 0 && rest != NULL &&
-	    parse_number(rest, 1, RATE_MAX, &rate->burst);
-}
-
 /* `60s 10s 6' */
 static bool
 set_keepalive(struct conf_keepalive *alive, char *text)
@@ -464,7 +498,7 @@ set_phrase(const struct setting *row, void *field, const char *text)
 	if (row->type == TYPE_LENGTHS)
 		return set_lengths(field, copy);
 	if (row->type == TYPE_RATE)
-		return set_rate(row, field, copy);
+		return set_rate(row->max > 0, field, copy);
 	if (row->type == TYPE_KEEPALIVE)
 		return set_keepalive(field, copy);
 	return set_refuse(field, copy);
@@ -481,7 +515,7 @@ value_set_words(const struct setting *row, void *base,
 		return word[0][0] != '=' && strchr(word[0], '=') != NULL &&
 		    add_word(field, word[0]);
 	if (row->type == TYPE_PREFIX_LIMIT)
-		return add_prefix_limit(field, word, nwords);
+		return add_limit(base, word, nwords);
 	if (row->type == TYPE_WHO)
 		return add_who(field, word, nwords);
 	if (row->type == TYPE_FROM)
@@ -639,7 +673,7 @@ value_is_set(const struct setting *row, const void *base)
 	if (row->type == TYPE_COMMAND)
 		return *(char **const *)field != NULL;
 	if (row->type == TYPE_RUN)
-		return *(const struct preforkd_service *const *)field != NULL;
+		return ((const struct conf_run *)field)->service != NULL;
 	if (row->type == TYPE_USER)
 		return ((const struct conf_user *)field)->set;
 	if (row->type == TYPE_GROUP || row->type == TYPE_LIMIT)

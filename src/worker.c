@@ -32,6 +32,10 @@
 #define PAUSE_FIRST	10
 #define PAUSE_LAST	1000
 
+/* The kernel's answer has the grain of a tick; and to have slept in accept. */
+#define ASK_EVERY	4	/* ms */
+#define SLEPT		100	/* us */
+
 enum accepted {
 	ACCEPTED,		/* a client */
 	ACCEPT_AGAIN,		/* look at the flags, then try again */
@@ -42,7 +46,7 @@ enum accepted {
 struct life {
 	const struct worker *self;
 	void		(*serve)(struct conn *);
-	void		(*rest)(void);	/* before accept; or NULL, ... */
+	void		(*before)(void);	/* accept; or NULL, ... */
 	void		(*stop)(void);		/* ... likewise */
 	const struct preforkd_service *service;	/* NULL: of another kind */
 	struct slot	*slot;
@@ -50,6 +54,9 @@ struct life {
 	bool		 any_address;	/* only a client tells the local one */
 	char		 title[CONF_NAME_MAX + ADDRESS_TEXT + 32];
 	uint64_t	 accepted;
+	int64_t		 ready_us;	/* for the next client */
+	int64_t		 asked_at;	/* how long one had waited, ... */
+	int64_t		 waited;	/* ... in ms; -1: nobody knows */
 	struct linger_ring linger;
 	int		 pause;		/* ms; 0: accept does well */
 	bool		 nonblocking_said;
@@ -63,12 +70,6 @@ static void
 store(_Atomic uint64_t *to, uint64_t value)
 {
 	atomic_store_explicit(to, value, memory_order_relaxed);
-}
-
-static void
-add(_Atomic uint64_t *to, uint64_t n)
-{
-	store(to, atomic_load_explicit(to, memory_order_relaxed) + n);
 }
 
 /* A full pipe wakes the master as well. */
@@ -105,8 +106,9 @@ become_idle(struct life *l)
 {
 	struct slot *slot = l->slot;
 
+	l->ready_us = clock_us();
 	slot_begin(slot);
-	atomic_store_explicit(&slot->since, clock_now(),
+	atomic_store_explicit(&slot->since, l->ready_us / 1000,
 	    memory_order_relaxed);
 	atomic_store_explicit(&slot->lingering, (uint32_t)l->linger.count,
 	    memory_order_relaxed);
@@ -145,7 +147,7 @@ publish_client(const struct life *l, const struct conn *c)
 	handler_room = 0;
 	slot_begin(slot);
 	store(&slot->client, c->number);
-	store(&slot->accepted, l->accepted);
+	numbers_accepted(slot, l->accepted);
 	atomic_store_explicit(&slot->heard, 0, memory_order_relaxed);
 	publish_peer(slot, &c->peer);
 	atomic_store_explicit(&slot->since, c->started, memory_order_relaxed);
@@ -155,9 +157,9 @@ publish_client(const struct life *l, const struct conn *c)
 /*
  * The store of the state before it and the load of `look' are in one total
  * order with the master's store of `look' and its scan: one of the two sees
- * the other.
+ * the other.  Returns whether others are idle, so that nobody waits.
  */
-static void
+static bool
 no_longer_idle(const struct life *l)
 {
 	const struct status *shown = l->self->board->shown;
@@ -168,6 +170,31 @@ no_longer_idle(const struct life *l)
 	if (atomic_load(&shown->look) == 0 ||
 	    before <= atomic_load_explicit(&row->low, memory_order_relaxed))
 		poke();
+	return before > 1;
+}
+
+/*
+ * How long the client was in the queue.  Nobody tells; but it has not waited
+ * while other workers slept in accept, and else the kernel knows when it was
+ * last heard of, at its connect for one that waits to be greeted.  The next
+ * ones in the queue have waited as long, within that grain.
+ */
+static void
+account_wait(struct life *l, const struct conn *c, bool others_idle)
+{
+	if (c->peer.ss.ss_family == AF_UNIX)
+		return;
+	if (others_idle && l->self->conf->rate.count == 0) {
+		numbers_waited(l->slot, 0);
+		return;
+	}
+	if (c->started - l->asked_at >= ASK_EVERY ||
+	    c->started_us - l->ready_us > SLEPT) {
+		l->waited = traffic_silence(c->fd);
+		l->asked_at = c->started;
+	}
+	if (l->waited >= 0)
+		numbers_waited(l->slot, l->waited * 1000);
 }
 
 static void
@@ -180,7 +207,7 @@ become_busy(struct life *l, const struct conn *c)
 	atomic_store(&l->slot->state, SLOT_BUSY);
 	if (handler_retired)
 		atomic_store(&l->slot->state, SLOT_DRAINING);
-	no_longer_idle(l);
+	account_wait(l, c, no_longer_idle(l));
 }
 
 /*
@@ -231,16 +258,6 @@ log_closed(struct conn *c, const struct conf_service *conf)
 	    c->note);
 }
 
-static void
-account(struct life *l, const struct conn *c)
-{
-	slot_begin(l->slot);
-	add(&l->slot->served, 1);
-	add(&l->slot->bytes_in, c->bytes_in);
-	add(&l->slot->bytes_out, c->bytes_out);
-	slot_end(l->slot);
-}
-
 /* It has no number and is none of the clients served. */
 static void
 refuse(struct life *l, const struct conn *c, const char *why)
@@ -248,8 +265,8 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	char peer[ADDRESS_TEXT];
 
 	slot_begin(l->slot);
-	store(&l->slot->accepted, l->accepted);
-	add(&l->slot->refused, 1);
+	numbers_accepted(l->slot, l->accepted);
+	numbers_refused(l->slot, why);
 	slot_end(l->slot);
 	/* Without the address in its words, so that many are one warning. */
 	log_warnx("client refused peer=%s service=%s why=%s",
@@ -257,12 +274,12 @@ refuse(struct life *l, const struct conn *c, const char *why)
 	if (!admit_refuse(c))
 		close(c->fd);
 	else {
-		/* It may go on sending: no longer idle meanwhile. */
+		/* The master has to know that somebody lingers. */
 		atomic_store(&l->slot->state, SLOT_CLOSING);
 		if (!l->busy)
 			no_longer_idle(l);
 		l->busy = true;
-		linger_end(&l->linger, c->fd);
+		linger_refuse(&l->linger, c->fd);
 	}
 	if (l->busy)
 		become_idle(l);
@@ -310,13 +327,15 @@ serve(struct life *l, int fd, const struct address *peer)
 	title_busy(l, c->number);
 	log_connected(c, conf);
 	l->serve(c);
-	account(l, c);
+	numbers_served(l->slot, c->bytes_in, c->bytes_out,
+	    clock_us() - c->started_us);
 	admit_left();
 	log_closed(c, conf);
 	/* From here on a death costs no client. */
 	atomic_store(&l->slot->state, SLOT_CLOSING);
 	linger_sweep(&l->linger);
 	linger_end(&l->linger, fd);
+	admit_left();
 	title_idle(l);
 	become_idle(l);
 }
@@ -419,15 +438,29 @@ leave(struct life *l, int code)
 	_exit(code);
 }
 
+/* After a signal that does not tell it to leave. */
+static void
+disturbed(struct life *l)
+{
+	if (l->before != NULL)
+		l->before();
+	if (l->linger.count > 0 && !handler_retired)
+		sweep(l);
+}
+
 /* Until the rate of the service has a turn for this worker. */
 static void
-rest(int ms)
+rest(struct life *l, int ms)
 {
 	const int64_t until = clock_now() + ms;
 	int64_t left = ms;
+	sigset_t old;
 
+	sig_block(&old);
 	for (; left > 0 && !handler_retired; left = until - clock_now())
-		poll(NULL, 0, (int)left);
+		if (sig_poll(NULL, 0, left) == -1)
+			disturbed(l);
+	sigprocmask(SIG_SETMASK, &old, NULL);
 }
 
 __attribute__((__noreturn__))
@@ -439,10 +472,10 @@ accept_loop(struct life *l)
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
-		if (l->rest != NULL)
-			l->rest();
+		if (l->before != NULL)
+			l->before();
 		if ((ms = admit_pause()) > 0)
-			rest(ms);
+			rest(l, ms);
 		if (handler_retired)
 			break;
 		switch (accept_client(l, &fd, &peer)) {
@@ -450,8 +483,7 @@ accept_loop(struct life *l)
 			serve(l, fd, &peer);
 			break;
 		case ACCEPT_AGAIN:
-			if (l->linger.count > 0 && !handler_retired)
-				sweep(l);
+			disturbed(l);
 			break;
 		case ACCEPT_SICK:
 			log_error("accept on %s", l->self->listener->name);
@@ -555,7 +587,7 @@ start_service(struct life *l, const struct conf_service *conf)
 		return start_module(l, conf);
 	case CONF_EXEC:
 		l->serve = exec_serve;
-		l->rest = exec_rest;
+		l->before = exec_rest;
 		l->stop = exec_stop;
 		return exec_start(l->self);
 	case CONF_RESIDENT:
@@ -599,7 +631,9 @@ worker_main(const struct worker *w)
 	if (w->conf->kind == CONF_RESIDENT)
 		watch_loop(l);
 	proxy_start(w->conf);
-	admit_start(w);
+	if (admit_start(w))
+		l->linger.hold = admit_again;
+	view_start(w);
 	become_idle(l);
 	poke();
 	accept_loop(l);

@@ -2,6 +2,7 @@
 
 load helper
 load clients
+load mischief
 
 USER_OPTION=(-o 'workers-spare 2')
 
@@ -29,14 +30,6 @@ ends_in() {
 no_session() { [ -z "$(ps -o pid= --sid "$1" | tr -d ' ')" ]; }
 is_dead() { ! kill -0 "$1" 2> /dev/null; }
 
-# No worker has a child, alive or dead, that it has not been told to leave be.
-no_children() {
-	local w
-	for w in $(workers); do
-		[ -z "$(ps -o pid= --ppid "$w" | tr -d ' ')" ] || return 1
-	done
-}
-
 @test "E01 a program that does not read is ended at connection-timeout" {
 	serve 'exec sleep 300' 'connection-timeout 1s'
 	BEGIN=$EPOCHREALTIME
@@ -59,6 +52,18 @@ no_children() {
 	no_children
 }
 
+@test "a program whose time has passed is told, and so are its children" {
+	serve 'trap : TERM; '\
+'sh -c "trap \"echo told; exit\" TERM; echo here; sleep 300 & wait"; exit 4' \
+	    'connection-timeout 500ms'
+	client
+	read -r here <&"$C"
+	read -r -t "$DEADLINE" told <&"$C"
+	[ "$here $told" = 'here told' ]
+	wait_for logged 'end=connection-timeout first="" exit=4'
+	exec {C}<&-
+}
+
 @test "idle-timeout is kept when no byte moves, and not before" {
 	serve 'echo $$; exec cat' 'idle-timeout 1s'
 	client
@@ -72,6 +77,15 @@ no_children() {
 	done
 	ends_in 1000 4000
 	wait_for logged 'in=6 out=.* end=idle-timeout first="" signal=SIGTERM'
+}
+
+@test "idle-timeout counts from the last byte, not from when that was seen" {
+	serve 'echo $$; exec cat' 'idle-timeout 2s'
+	client
+	read -r pid <&"$C"
+	BEGIN=$EPOCHREALTIME
+	echo x >&"$C"
+	ends_in 2000 3500
 }
 
 @test "idle-timeout is kept for a client that takes nothing of what is sent" {
@@ -178,6 +192,11 @@ os._exit(0)
 	second=$(head -c 1 < "/dev/tcp/127.0.0.1/$PORT")
 	[ "$second" = x ]
 	took "$BEGIN" 0 4000
+	# when it has closed the first one, which might wait for the client
+	wait_for has_few_descriptors "$(workers)"
+	for i in 1 2; do
+		[ "$(timeout "$DEADLINE" head -c 1 < "/dev/tcp/127.0.0.1/$PORT")" = x ]
+	done
 	exec {C}<&-
 }
 
@@ -255,12 +274,14 @@ os._exit(0)
 	exec {C}<&-
 }
 
-@test "A02 a worker that is killed takes its program with it" {
-	serve 'echo $$ $PPID; exec sleep 300'
+@test "A02 a worker that is killed takes its program with it, not what that has started" {
+	serve 'sleep 300 & echo $$ $PPID $!; exec sleep 300'
 	client
-	read -r pid worker <&"$C"
+	read -r pid worker child <&"$C"
 	kill -KILL "$worker"
-	wait_for is_dead "$pid"
+	wait_for gone_or_zombie "$pid"
+	wait_for has_workers 2
+	kill "$child"
 	exec {C}<&-
 }
 
@@ -276,6 +297,14 @@ os._exit(0)
 	wait_for no_members
 }
 
+# serves_as UID: a program of one of the workers.
+serves_as() {
+	local w
+	for w in $(workers); do
+		ps -o euid= --ppid "$w"
+	done | grep -qx " *$1"
+}
+
 @test "E14 a program with privileges of its own ends as any other" {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root'
 	EXPECT_DEAD=yes
@@ -289,7 +318,7 @@ os._exit(0)
 	    -- "$D/sleep" 300
 	client
 	wait_for slots_are busy 1
-	[ "$(ps -o euid= -C sleep --sort=start_time | tail -1 | tr -d ' ')" = 0 ]
+	wait_for serves_as 0
 	BEGIN=$EPOCHREALTIME
 	kill -KILL "$M"
 	ends_in 1000 5000
@@ -311,48 +340,6 @@ os._exit(0)
 	nobody() { [ -z "$(ps -o pid= -u 64123)" ]; }
 	wait_for nobody
 	exec {C}<&-
-}
-
-
-# mischief N: so many connections, to programs of all sorts; nothing is left.
-mischief() {
-	open_directory
-	cat > "$D/prog" <<-'END'
-	#!/bin/bash
-	case $((PREFORKD_CLIENT % 8)) in
-	0) kill -SEGV $$ ;;
-	1) exec sleep 3017 ;;
-	2) setsid sleep 0.01 & sleep 3017 & ;;
-	3) trap "" TERM; sleep 3017; sleep 3017 ;;
-	4) exec 0<&-; echo x ;;
-	5) (sleep 3017 &) ; (setsid sleep 0.01 &) ; exit 3 ;;
-	6) echo words >&2; exec 1>&- 0<&- 2>&-; exit 0 ;;
-	7) set -m; sleep 3017 & ;;
-	esac
-	END
-	chmod 755 "$D/prog"
-	start -l 127.0.0.1:0 -o 'connection-timeout 100ms' \
-	    -o 'log-connections end' -o 'workers-min 32' -o 'workers-max 32' \
-	    -- "$D/prog"
-	wait_for has_workers 32
-	w=$(workers)
-	storm -e -c 32 -l 0 -n "$1" -T 60000
-	cat "$D/storm"
-	[ "$(stormed reset)" -eq 0 ]
-	[ "$(stormed timeout)" -eq 0 ]
-	wait_for slots_are busy 0
-	wait_for no_children
-	[ -z "$(ps -o args= -u "$(ps -o uid= -p "${w%%$'\n'*}" | tr -d ' ')" |
-	    grep -x 'sleep 3017')" ]
-	for p in $w; do
-		wait_for has_few_descriptors "$p"
-	done
-	[ "$(workers)" = "$w" ]
-}
-
-# 0 to 6, and up to 16 connections that linger.
-has_few_descriptors() {
-	[ "$(find "/proc/$1/fd" -mindepth 1 | wc -l)" -le 7 ]
 }
 
 @test "2,000 programs that crash, hang, flee and ignore: nothing of them is left" {

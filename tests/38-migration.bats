@@ -43,9 +43,18 @@ service() {
 
 eval "programs_$(declare -f teardown)"
 
+# Without its file nobody starts a program again.  What inetd and xinetd have
+# started by a row `wait' has a session of its own, and outlives them.
 teardown() {
+	local bad=0 pid
 	[ -z "${PROBE-}" ] || rm -r "$PROBE"
-	programs_teardown
+	programs_teardown || bad=1
+	[ -n "${PROBE-}" ] || return $bad
+	for pid in $(pgrep -f "^/usr/bin/python3 $PROBE/program"); do
+		kill "$pid"
+	done
+	wait_for not pgrep -f "$PROBE/" || bad=1
+	return $bad
 }
 
 probe() {

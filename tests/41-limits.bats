@@ -59,6 +59,20 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	wait_for greets 127.0.0.1
 }
 
+@test "per-source-for has another rate too, or none" {
+	printf '%s\n' 'service greet' 'listen 127.0.0.1:0' 'run greet' \
+	    'per-source-rate 1/1h' 'per-source-for 127.0.0.2 0 0' \
+	    'per-source-for 127.0.0.3 0 1/1h burst 3' \
+	    'per-source-for 127.0.0.4 5' > "$D/conf"
+	start -f "$D/conf"
+	for i in 2 2 2 3 3 3 1 4; do greets 127.0.0.$i; done
+	for i in 3 1 4; do refuses 127.0.0.$i; done
+	greets 127.0.0.2
+	"$PREFORKD" -nn -f "$D/conf" > "$D/dump"
+	"$PREFORKD" -nn -f "$D/dump" | diff - "$D/dump"
+	grep 'per-source-for 127.0.0.3 0 1/1h burst 3' "$D/dump"
+}
+
 @test "refuse says a message, closes, or resets" {
 	start_greet -o 'per-source 1' -o 'refuse message "too many of you"'
 	hold 1
@@ -77,19 +91,44 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	release
 }
 
+# pest: a client of 127.0.0.1 that sends on, whatever is said; number N.
+pest() {
+	yes 2>/dev/null 3>&- 8>&- | nc 127.0.0.1 "$PORT" > "$D/pest.$1" 3>&- 8>&- &
+	PESTS+=($!)
+}
+
 @test "a client that is refused and sends on keeps nobody waiting" {
 	start_greet -o 'per-source 1' -o 'refuse message no' -o 'workers-max 3' \
 	    -o 'workers-spare 1'
 	hold 1
-	for i in 1 2; do
-		yes | from 127.0.0.1 > "$D/pest.$i" 3>&- 8>&- &
-		PESTS+=($!)
+	for i in 1 2 3 4 5 6; do
+		pest $i
+		wait_for grep -q no "$D/pest.$i"
+		begin=$EPOCHREALTIME
+		greets 127.0.0.2
+		took "$begin" 0 1000
 	done
-	wait_for grep -q no "$D/pest.1"
-	greets 127.0.0.2
 	release
 	kill "${PESTS[@]}" 2>/dev/null || true
 	wait "${PESTS[@]}" || true
+}
+
+@test "clients that were served and send on count for per-source as long as they keep a worker" {
+	start_greet -o 'per-source 2' -o 'workers-max 4' -o 'workers-spare 1'
+	for i in 1 2; do
+		pest $i
+		wait_for grep -q Welcome "$D/pest.$i"
+	done
+	wait_for slots_are closing 2
+	refuses 127.0.0.1
+	for i in 1 2 3 4 5 6; do
+		begin=$EPOCHREALTIME
+		greets 127.0.0.2
+		took "$begin" 0 1000
+	done
+	kill "${PESTS[@]}" 2>/dev/null || true
+	wait "${PESTS[@]}" || true
+	wait_for greets 127.0.0.1
 }
 
 @test "rate: clients wait in the queue, none is refused, and it is logged once" {
@@ -102,6 +141,26 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	grep -E 'ok=40 ' "$D/storm"
 	[ "$(count_logged 'accepting pauses, the rate is reached')" -eq 1 ]
 	not logged refused
+}
+
+has_descriptors() { [ "$(find "/proc/$1/fd" -mindepth 1 | wc -l)" -eq "$2" ]; }
+
+@test "a worker that rests for the rate closes what lingers, and leaves at once" {
+	start_greet -o 'rate 1/1h' -o 'workers-max 1' -o 'workers-spare 1'
+	W=$(one_worker)
+	before=$(find "/proc/$W/fd" -mindepth 1 | wc -l)
+	mkfifo "$D/in"
+	nc 127.0.0.1 "$PORT" < "$D/in" > "$D/out" 3>&- &
+	exec 7> "$D/in"
+	echo x >&7
+	wait_for logged 'accepting pauses'
+	[ "$(one_worker)" -eq "$W" ]
+	has_descriptors "$W" $((before + 1))
+	wait_for has_descriptors "$W" "$before"
+	begin=$EPOCHREALTIME
+	stop
+	took "$begin" 0 1500
+	exec 7>&-
 }
 
 @test "D02 when-full drop-silent: the most silent clients make room" {
@@ -187,10 +246,24 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 	per-source-rate 10/1s often 3|per-source-rate 10/1s often 3: must be
 	rate 0/1s|rate 0/1s: must be NUMBER/DURATION
 	min-rate 10/1s burst 2|min-rate 10/1s burst 2: must be NUMBER/DURATION, a
-	per-source-for 10.0.0.1/8 3|per-source-for 10.0.0.1/8: must be ADDRESS
+	per-source-for 10.0.0.1/8 3|per-source-for 10.0.0.1/8: must have no bits behind
+	per-source-for ::ffff:10.0.0.1 3|per-source-for ::ffff:10.0.0.1: must be written as the IPv4
+	per-source-for 10.0.0.1 121|per-source-for 10.0.0.1: must be ADDRESS/LENGTH, or an address, and a number, 0 to 120
+	per-source-for 10.0.0.0/8 1 1/0|per-source-for 10.0.0.0/8: must be ADDRESS
+	per-source-for 10.0.0.0/8 1 2/1s burst|per-source-for 10.0.0.0/8: must be ADDRESS
 	per-source-for 10.0.0.0/8|per-source-for 10.0.0.0/8: must be ADDRESS
 	refuse politely|refuse politely: must be close, reset or message
 	refuse message|refuse message: must be
 	when-full panic|when-full panic: must be one of queue, drop-silent
 	END
+	{ printf 'service a\nlisten :0\nrun greet\n'
+	    printf 'per-source-for 10.0.0.%d 3\n' {1..65}; } > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:68: per-source-for 10.0.0.65: one too many: must be at most 64 of a service" ]]
+	sed -i '$ s/.*/per-source-for 10.0.0.9\/32 4/' "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:68: per-source-for 10.0.0.9/32: must be there once" ]]
+	sed -i '$ s/.*/per-source-for 10.0.0.0\/31 4/' "$D/conf"
+	sed -i 4d "$D/conf"
+	"$PREFORKD" -n -f "$D/conf"
 }

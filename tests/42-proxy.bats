@@ -199,6 +199,37 @@ refused() { wait_for logged "warning: client refused peer=$1 service=p why=proxy
 	wait "${PESTS[@]}" || true
 }
 
+# header_only: a client that has sent one and stays, until descriptor 8 closes.
+header_only() {
+	rm -f "$D/only"
+	mkfifo "$D/only"
+	nc 127.0.0.1 "$PORT" < "$D/only" > /dev/null 3>&- &
+	exec 8> "$D/only"
+	printf "$V4" >&8
+}
+
+@test "exec: a header alone is no first byte: silent, late, and not counted" {
+	proxied 127.0.0.1 'workers-max 2' 'log-connections end' \
+	    'when-full drop-silent' 'exec cat'
+	header_only
+	wait_for slots_are busy 1
+	mkfifo "$D/in"
+	nc -N 127.0.0.1 "$PORT" < "$D/in" > "$D/out" 3>&- 8>&- &
+	exec 7> "$D/in"
+	printf "${V4}spoken" >&7
+	wait_for grep -q spoken "$D/out"
+	[ "$(through "$V4" x)" = x ]
+	wait_for logged 'closed 192.0.2.1:4000 client=1 .* in=0 .*end=made-room'
+	wait_for logged 'closed 192.0.2.1:4000 client=3 .* in=2 out=2 end=served'
+	exec 7>&- 8>&-
+	wait_for logged 'client=2 .* in=6 out=6 end=served'
+	sed -i "s/^when-full.*/first-byte-timeout 200ms/; s/^listen .*/listen $ADDRESS/" "$D/conf"
+	status reload
+	header_only
+	wait_for logged 'closed .* client=4 .* in=0 .*end=first-byte-timeout'
+	exec 8>&-
+}
+
 @test "a reload changes who is trusted" {
 	proxied 127.0.0.1 'run echo'
 	[ "$(through "$V4" x)" = x ]

@@ -292,7 +292,7 @@ env_for() { from "$1" < /dev/null; }
 # read_slowly: check $D/conf, with a pause before each read of $D/rules.
 read_slowly() {
 	strace -f -qq -P "$D/rules" -e trace=openat,read -o "$D/trace" \
-	    -e inject=read:delay_enter=400000 "$PREFORKD" -n -f "$D/conf" \
+	    -e inject=read:delay_enter=250000 "$PREFORKD" -n -f "$D/conf" \
 	    > "$D/out" 2>&1 3>&- &
 	wait_for opened 1
 }

@@ -11,10 +11,10 @@ load crowds
 	[ "$(refusals_logged)" -le 20 ]
 }
 
-@test "D02 silent clients of 1,000 addresses fill the pool: who speaks at once is served" {
-	start_greet -o 'workers-max 100' -o 'per-source 20' \
+@test "D02 silent clients of 500 addresses fill the pool: who speaks at once is served" {
+	start_greet -o 'workers-max 50' -o 'per-source 20' \
 	    -o 'when-full drop-silent' -o 'log-connections no'
-	a_silent_crowd 1000 200
+	a_silent_crowd 500 100
 }
 
 @test "D13 5,000 sources pass through a table of 1,024: none is refused, nothing is left" {
@@ -24,12 +24,12 @@ load crowds
 
 @test "workers are killed while limits are at work: the counts are right, and 0 in the end" {
 	start_greet -o 'per-source 20' -o 'log-connections no' -o 'workers-max 100'
-	workers_killed 40
+	workers_killed 20
 }
 
 @test "D15 a rate that is exceeded: service is back within 2 s of the flood's end" {
 	start_greet -o 'per-source-rate 50/1s burst 10' -o 'log-connections no'
-	rate_exceeded 2
+	rate_exceeded 1
 }
 
 @test "D10 two networks: one floods, and the other is served, 100 of 100" {

@@ -361,5 +361,5 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	[[ $output == "preforkd: $D/rules:1: "*'must not be there: programs of prespawn start before their clients' ]]
 	printf 'service a\nlisten :0\nexec cat\nprespawn 16\nrlimit-nofile 60\n' > "$D/conf"
 	run -1 "$PREFORKD" -n -f "$D/conf"
-	[[ $output == "preforkd: $D/conf:5: service a: rlimit-nofile 60: must be at least 66, for prespawn 16" ]]
+	[[ $output == "preforkd: $D/conf:5: service a: rlimit-nofile 60: must be at least 83, for prespawn 16" ]]
 }

@@ -206,7 +206,7 @@ verdict() {
 	board size=999999
 	refused 'too long'
 	board version=7
-	refused 'layout version 7, this preforkctl reads 2'
+	refused 'layout version 7, this preforkctl reads 3'
 	board says-size=8
 	refused 'says it has 8 bytes'
 	board nslots=4294967295

@@ -96,7 +96,7 @@ owner_is() { [ "$(owner_of "$1")" = "$2" ]; }
 	reload_refused "listen $ADDRESS: must be there once, and is what a line with port 0 has"
 }
 
-@test "a Unix socket goes over to another service, and keeps its file" {
+@test "G18 a Unix socket goes over to another service, and keeps its file" {
 	one_service greet "unix:$D/s" 'listen 127.0.0.1:0'
 	start_conf
 	ADDRESS=${ADDRESSES[1]} PORT=${ADDRESSES[1]##*:}

@@ -101,7 +101,7 @@ greets() { [[ $(ask l "${1##*:}") == Welcome* ]]; }
 	[[ $(echo x | timeout 5 nc -NU "$D/sock") == Welcome* ]]
 }
 
-has_served() { [ "$(status | awk '$1 == "greet" { print $2 }')" -ge "$1" ]; }
+has_served() { [ "$(accepted)" -ge "$1" ]; }
 
 @test "G16 what waits in the queue at a stop is for the next server" {
 	hold_sockets 127.0.0.1:0
@@ -151,6 +151,29 @@ has_served() { [ "$(status | awk '$1 == "greet" { print $2 }')" -ge "$1" ]; }
 	stop
 	[ -S "$D/sock" ]
 }
+
+@test "G16 a socket that a reload has no use for is handed on by an upgrade, and taken again" {
+	hold_sockets 127.0.0.1:0 "unix:$D/sock"
+	both "${HELD[@]}"
+	start -f "$D/conf"
+	both 127.0.0.1:0
+	"$PREFORKCTL" -s "$STATUS" reload
+	wait_for has_listeners 1
+	wait_for same_fds_and 1
+	for round in 1 2; do "$PREFORKCTL" -s "$STATUS" upgrade; done
+	wait_for same_fds_and 1
+	both "${HELD[@]}"
+	"$PREFORKCTL" -s "$STATUS" reload
+	for address in "${HELD[@]}"; do
+		"$TOOLS/storm" -g -n 3 -T 15000 "$address"
+	done
+	wait_for same_fds
+	stop
+	[ -S "$D/sock" ]
+}
+
+# same_fds_and N: and so many more.
+same_fds_and() { [ "$(master_fds)" -eq $((BASE_FDS + $1)) ]; }
 
 has_listeners() {
 	[ "$(status | awk '/^LISTENER/ { on = 1; next } !NF { on = 0 } on' |

@@ -196,7 +196,7 @@ settings_of_page() {
 	local sources=()
 	for each in "$TOP"/src/*.c "$TOP"/src/service/*.c; do
 		case $each in
-		*/preforkctl.c | */control.c | */show.c) ;;
+		*/preforkctl.c | */control.c | */show.c | */listing.c) ;;
 		*) sources+=("$each") ;;
 		esac
 	done
@@ -211,7 +211,7 @@ settings_of_page() {
 
 @test "the messages of preforkctl are in its DIAGNOSTICS" {
 	section "$TOP/man/preforkctl.8" DIAGNOSTICS > "$D/page"
-	for each in preforkctl control show holder; do
+	for each in preforkctl control show listing holder; do
 		formats 'fatalx?|log_errorx?|log_warnx?|error_say' \
 		    "$TOP/src/$each.c"
 	done > "$D/formats"
@@ -246,7 +246,7 @@ tags() {
 	    grep -v '^listen ADDRESS: bind: ' |		# strerror(3)
 	    sed -E 's/ [a-z-]+=.*//; s/ 64 of/\n of/
 		s/\<([A-Z]{3,}( [A-Z]+)*|N|M)\>|: /\n/g' |
-	    sed -E 's/^[: ]+//; s/[: ]+$//' | grep -E '...' > "$D/pieces"
+	    sed -E 's/^-//; s/^[: ]+//; s/[: ]+$//' | grep -E '...' > "$D/pieces"
 	[ "$(wc -l < "$D/pieces")" -gt 50 ]
 	while IFS= read -r piece; do
 		grep -qF -- "$piece" "$D/sources" ||
@@ -341,7 +341,7 @@ runnable() {
 	preforkctl() { '$PREFORKCTL' -s '$STATUS' "\$@"; }
 	END
 	sed -E "s/:[0-9]+( |\$)/:0\\1/g; s|/tmp/|$D/|g; s|/run/|$D/run/|g
-		s|/etc/preforkd.conf|$SAMPLE|g"
+		s|/etc/preforkd.conf|$SAMPLE|g; s|/var/|$D/var/|g"
 }
 
 # examples FILE: commands of its EXAMPLES, each group of lines a file in $D.
@@ -411,20 +411,20 @@ examples() {
 	/^\.Bd/ { file = dir "/conf" ++n; next }
 	/^\.Ed/ { file = "" }
 	file { print > file }'
-	for i in 1 2 3 4; do
+	for i in 1 2 3 4 5; do
 		"$PREFORKD" -n -f "$D/conf$i"
 		sed -E 's/:[0-9]+$/:0/; s|unix:/run|unix:'"$D|" "$D/conf$i" \
 		    > "$D/free.conf"
 		start -f "$D/free.conf"
 		[ "${#ADDRESSES[@]}" -eq "$(grep -c '^	listen' \
-		    "$D/conf$i" | sed "s/5/7/")" ]
+		    "$D/conf$i" | sed "s/5/7/; s/2/3/")" ]
 		stop
 	done
-	[ ! -e "$D/conf5" ]
+	[ ! -e "$D/conf6" ]
 }
 
 @test "the examples of preforkctl(8) work" {
-	mkdir -p "$D/run/preforkd" "$D/x"
+	mkdir -p "$D/run/preforkd" "$D/x" "$D/var/lib/prometheus/node-exporter"
 	STATUS=$D/run/preforkd/greet.status
 	start_greet
 	stop
@@ -433,7 +433,7 @@ examples() {
 		ln -s "$STATUS$suffix" "$D/x/test$suffix"
 	done
 	n=$(examples "$TOP/man/preforkctl.8")
-	[ "$n" -eq 7 ]
+	[ "$n" -eq 10 ]
 	for i in $(seq "$n"); do
 		echo "example $i: $(cat "$D/example$i")"
 		runnable < "$D/example$i" > "$D/script"

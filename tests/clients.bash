@@ -11,7 +11,7 @@ storm() { "$TOOLS/storm" "$@" "$ADDRESS" > "$D/storm" 2>> "$D/storm.err"; }
 
 # storm_begin ARG...: the same in the background, until storm_end.
 storm_begin() {
-	storm "$@" 3>&- &
+	storm "$@" 3>&- 8>&- &
 	STORM=$!
 	wait_for accepted_more
 }

@@ -163,6 +163,9 @@ times() { seq "$(often "$1" "$2")"; }
 state_count() { status workers | awk -v s="$1" '$2 == s' | wc -l; }
 slots_are() { [ "$(state_count "$1")" -eq "$2" ]; }
 
+# kilobytes FIELD: of the master.
+kilobytes() { awk -v f="$1:" '$1 == f { print $2 }' "/proc/$M/status"; }
+
 # cpu PID...: hundredths of a second spent so far.
 cpu() {
 	local p total=0

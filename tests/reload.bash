@@ -71,6 +71,22 @@ start_faulty() {
 	start_conf
 }
 
+# never_ready MS: the generation that a reload brings is rolled back when so much
+# time is over; meanwhile and then the old one serves, and no worker of it went.
+never_ready() {
+	local before p t=$EPOCHREALTIME
+	mapfile -t before < <(workers)
+	kill -HUP "$M"
+	wait_for slots_are starting 1
+	[ -n "$(ask x)" ]
+	DEADLINE=60 wait_for logged 'reload failed, everything stays as it was: its workers are not ready in time'
+	took "$t" "$1" $(($1 + 5000))
+	status | grep '^reload: *failed .*: its workers are not ready in time'
+	[ -n "$(ask x)" ]
+	wait_for same_fds
+	for p in "${before[@]}"; do not gone "$p"; done
+}
+
 # The master's listening sockets: the same ones have the same numbers.
 sockets() { find "/proc/$M/fd" -lname 'socket:*' -printf '%l\n' | sort; }
 
@@ -166,9 +182,6 @@ reloads_under_load() {
 	wait_for settled_reload
 	BASE_FDS=$(master_fds)
 }
-
-# kilobytes FIELD: of the master.
-kilobytes() { awk -v f="$1:" '$1 == f { print $2 }' "/proc/$M/status"; }
 
 # reloads_leave_nothing WARM N: descriptors and memory are as they were N
 # reloads ago; the heap has found its size after some hundreds of WARM ones.

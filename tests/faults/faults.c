@@ -2,7 +2,8 @@
  * faults.c: services that misbehave as they are told.
  *
  *	abort	aborts in its start function while the file named by
- *		FAULT_FILE exists, sleeps there 2 s while its .slow does; greets
+ *		FAULT_FILE exists; sleeps there while its .slow does, for 2 s at
+ *		most, and while its .hang does; greets
  *	big	writes 1 MB, whatever the client sends
  *	slow	writes 1 MB in 100 pieces over about two seconds
  *	command	does what the client's line says: exit N, signal N, spin,
@@ -39,21 +40,30 @@ pause_for(long ms)
 		;
 }
 
+static bool
+is_there(const char *file, const char *suffix)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s%s", file, suffix);
+	return access(path, F_OK) == 0;
+}
+
 static int
 abort_start(void)
 {
 	const char *file = getenv("FAULT_FILE");
-	char slow[512];
+	int ms;
 
 	if (file == NULL)
 		return -1;
-	snprintf(slow, sizeof(slow), "%s.slow", file);
-	if (access(slow, F_OK) == 0)
-		pause_for(2000);
-	snprintf(slow, sizeof(slow), "%s.fail", file);
-	if (access(slow, F_OK) == 0)
+	for (ms = 0; ms < 2000 && is_there(file, ".slow"); ms += 10)
+		pause_for(10);
+	while (is_there(file, ".hang"))
+		pause_for(10);
+	if (is_there(file, ".fail"))
 		return -1;
-	if (access(file, F_OK) == 0)
+	if (is_there(file, ""))
 		abort();
 	return 0;
 }

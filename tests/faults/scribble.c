@@ -56,8 +56,9 @@ claim(const struct mapping *m, uint32_t state)
 		slot->pid = -1;
 		slot->listener = UINT16_MAX;
 		slot->born = slot->since = INT64_MIN;
-		slot->accepted = slot->served = UINT64_C(1) << 63;
-		slot->bytes_in = slot->bytes_out = UINT64_MAX;
+		for (i = 0; i < NUMBERS; i++)
+			slot->number[i] = i % 2 == 0 ? UINT64_MAX :
+			    UINT64_C(1) << 63;
 		slot->client = UINT64_MAX;
 	}
 }

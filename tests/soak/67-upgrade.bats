@@ -6,14 +6,12 @@ load ../helper
 load ../clients
 load ../upgrade
 
-resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
-
 @test "G07 G09 fifty upgrades, one a second, under 32 clients at once and 50 that stay: none lost, same pid, numbers without a gap, no leak" {
 	start_installed "$PREFORKD" -l 127.0.0.1:0 -o 'drain-timeout 10m' \
 	    -o 'log-connections both' -o "log file $LOG" greet
 	hold 50
 	upgraded_to "$PREFORKD" "$VERSION"
-	before=$(resident)
+	before=$(kilobytes RssAnon)
 	storm_begin -t 600 -c 32 -u
 	for i in {1..50}; do
 		t=$EPOCHREALTIME
@@ -26,7 +24,7 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 	[ "$(stormed duplicates)" -eq 0 ]
 	release
 	wait_for same_fds	# a generation that drains has two of its own
-	after=$(resident)
+	after=$(kilobytes RssAnon)
 	echo "resident before $before kB, after $after kB"
 	# Private pages, of which there are so few that one is more than 1 %.
 	[[ -n ${SANITIZE:-} ]] || [ "$after" -le $((before + 20)) ]
@@ -84,12 +82,12 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 }
 
 # SIGTERM at the end always wins.
-@test "F03 G14 SIGUSR1, SIGHUP, SIGUSR2 and SIGTERM at random, 100 runs with a seed" {
+@test "F03 G14 SIGUSR1, SIGHUP, SIGUSR2 and SIGTERM at random, 500 runs with a seed" {
 	seed=${SEED:-$RANDOM}
 	echo "SEED=$seed"
 	RANDOM=$seed
 	mix=(HUP USR1 USR2 USR2)
-	for i in {1..100}; do
+	for i in {1..500}; do
 		start_installed "$PREFORKD" -l 127.0.0.1:0 \
 		    -o 'workers-spare 1' -o 'drain-timeout 5s' greet
 		storm_begin -t 60 -c 4
@@ -111,6 +109,7 @@ resident() { awk '$1 == "RssAnon:" { print $2 }' "/proc/$M/status"; }
 		kill -TERM "$M"
 		ended 0
 		took "$t" 0 8000
+		[[ $(tail -n 1 "$LOG") == *'stopped clients-cut=0 '* ]]
 		wait_for no_members
 		STARTED=()
 		rm -f "$STATUS"*

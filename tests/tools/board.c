@@ -8,6 +8,7 @@
  *	seed=N		random bytes behind both headers, sequences even
  *	stuck=N		the sequence number of slot N stays odd
  *	deaths=N	so many deaths
+ *	hostile=1	texts that could harm a terminal, HTML, JSON, metrics
  *	size=N		status file cut or grown to N bytes; slots-size=N
  *
  * After `--' comes a command: board then plays the master while that runs, as
@@ -57,6 +58,8 @@ static struct {
 	STATUS_FIELD("delayed", service[0].delayed),
 	STATUS_FIELD("retry-at", service[0].retry_at),
 	STATUS_FIELD("workers-max", service[0].workers_max),
+	STATUS_FIELD("accepted", service[0].number[NUMBER_ACCEPTED]),
+	STATUS_FIELD("bytes-in", service[0].number[NUMBER_IN]),
 	STATUS_FIELD("wait-status", death[0].wait_status),
 	STATUS_FIELD("killed", death[0].killed),
 	STATUS_FIELD("age", death[0].age),
@@ -97,10 +100,11 @@ fill_status(void)
 	status->reload_at = 1700000060;
 	strcpy(status->reload_why, "a.conf:3: bad\033[31m value");
 	strcpy(status->product, "9.9");
+	status->slots_used = (uint32_t)nslots;
 	strcpy(status->service[0].name, "greet");
 	status->service[0].used = 1;
 	status->service[0].workers_max = 512;
-	status->service[0].accepted = 1000;
+	status->service[0].number[NUMBER_ACCEPTED] = 1000;
 	strcpy(status->listener[0].name, "127.0.0.1:8001");
 	status->listener[0].used = 1;
 	status->listener[0].waiting = 7;
@@ -145,13 +149,31 @@ fill_slots(void)
 		s->pid = (int32_t)(5000 + i);
 		s->generation = 3;
 		s->born = s->since = now() > 9500 ? now() - 9500 : 1;
-		s->accepted = 10;
-		s->served = 9;
+		s->number[NUMBER_ACCEPTED] = 10;
+		s->number[NUMBER_SERVED] = 9;
 		s->client = 100 + i;
 		s->peer_family = AF_INET;
 		s->peer_port = 59823;
 		memcpy(&s->peer, "\x7f\0\0\1", 4);
 	}
+}
+
+static void
+make_hostile(void)
+{
+	static const char name[] = "a\"b\\c\n\033[31m\xff{}=,\302\233\r</s>";
+	static const char line[] = "unix:/</script><script>alert(1)</script>"
+	    "<!-- ]]> ' \" \\\" \n# HELP x y\033]0;t\007\351\177 end";
+	int i;
+
+	strcpy(status->service[0].name, name);
+	strcpy(status->product, name);
+	strcpy(status->listener[0].name, line);
+	strcpy(status->reload_why, line);
+	strcpy(status->upgrade.why, line);
+	status->upgrade.outcome = status->reload = RELOAD_FAILED;
+	for (i = 0; i < SCOREBOARD_DEATHS; i++)
+		strcpy(status->death[i].service, name);
 }
 
 /* All behind the headers; the sequence numbers must let it be read. */
@@ -166,7 +188,7 @@ scramble(long long seed)
 	for (i = 16; i < (long long)sizeof(*status); i++)
 		p[i] = (unsigned char)(random() >> 5);
 	status->seq = 0;
-	status->nslots = (uint32_t)nslots;
+	status->nslots = status->slots_used = (uint32_t)nslots;
 	p = (unsigned char *)commons;
 	for (i = 16; i < (long long)commons_size; i++)
 		p[i] = (unsigned char)(random() >> 5);
@@ -326,6 +348,8 @@ main(int argc, char *argv[])
 		value = strtoll(equals + 1, NULL, 0);
 		if (strcmp(argv[i], "seed") == 0)
 			scramble(value);
+		else if (strcmp(argv[i], "hostile") == 0)
+			make_hostile();
 		else if (strcmp(argv[i], "deaths") == 0)
 			add_deaths(value);
 		else if (strcmp(argv[i], "stuck") == 0)

@@ -436,6 +436,93 @@ test_finish(void)
 	empty();
 }
 
+static int asked;
+static bool answer;
+
+static bool
+hold(void)
+{
+	asked++;
+	return answer;
+}
+
+/* Where sources are limited, it is asked before a client is waited for. */
+static void
+test_hold(void)
+{
+	double began = ms();
+	static char big[300000];
+
+	ring.hold = hold;
+	asked = 0;
+	fill(1);
+	CHECK(asked == 0);
+	CHECK(send(client[0], big, 5000, 0) == 5000);
+	linger_sweep(&ring);		/* in bulk, and no longer waited for */
+	CHECK(ring.count == 1 && asked == 0);
+	age(0, 1990, 1990);
+	pause_ms(20);
+	linger_sweep(&ring);		/* what it sent gave it no time */
+	CHECK(ring.count == 0);
+	close(client[0]);
+	client[0] = connect_client();
+	CHECK(send(client[0], "x", 1, 0) == 1);
+	pause_ms(20);
+	answer = false;
+	linger_end(&ring, accept_client());
+	CHECK(asked == 1 && ring.count == 1);
+	client[1] = connect_client();
+	CHECK(send(client[1], "x", 1, 0) == 1);
+	pause_ms(20);
+	answer = true;
+	CHECK(ms() - began < 1000);
+	linger_end(&ring, accept_client());	/* 2 s without a byte */
+	CHECK(ms() - began >= 2000 && asked == 2 && ring.count == 1);
+	ring.hold = NULL;
+	linger_finish(&ring);
+	close(client[0]);
+	close(client[1]);
+}
+
+/* A client that floods, is refused, and gives way when the ring is full. */
+static void
+test_refused(void)
+{
+	double began = ms();
+	pid_t pid;
+	int fd;
+
+	if ((pid = fork()) == 0) {
+		static char big[100000];
+
+		fd = connect_client();
+		while (send(fd, big, sizeof(big), MSG_NOSIGNAL) > 0)
+			continue;
+		_exit(0);
+	}
+	fd = accept_client();
+	pause_ms(20);
+	linger_refuse(&ring, fd);
+	linger_sweep(&ring);
+	CHECK(ms() - began < 1000 && ring.count == 1);
+	age(0, 2010, 2010);
+	linger_sweep(&ring);
+	CHECK(ring.count == 0);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	fill(LINGER_MAX - 1);
+	client[LINGER_MAX - 1] = connect_client();
+	linger_refuse(&ring, accept_client());
+	client[LINGER_MAX] = connect_client();
+	linger_end(&ring, accept_client());
+	CHECK(ring.count == LINGER_MAX && is_gone(client[LINGER_MAX - 1]));
+	fd = connect_client();
+	linger_refuse(&ring, accept_client());
+	CHECK(ring.count == LINGER_MAX && is_gone(fd));
+	close(fd);
+	CHECK(ms() - began < 2000);
+	empty();
+}
+
 static void
 test_reset(void)
 {
@@ -498,6 +585,8 @@ static const struct {
 	{ "full ring, an end", test_full_ring_end },
 	{ "full ring, time", test_full_ring_time },
 	{ "finish", test_finish },
+	{ "hold", test_hold },
+	{ "refused", test_refused },
 	{ "reset", test_reset },
 	{ "unix", test_unix }
 };

@@ -465,7 +465,8 @@ set_all(struct slot *s, uint64_t n)
 {
 	slot_begin(s);
 	atomic_store_explicit(&s->born, (int64_t)n, memory_order_relaxed);
-	atomic_store_explicit(&s->served, n, memory_order_relaxed);
+	atomic_store_explicit(&s->number[NUMBER_SERVED], n,
+	    memory_order_relaxed);
 	atomic_store_explicit(&s->client, n, memory_order_relaxed);
 	slot_end(s);
 }
@@ -477,7 +478,8 @@ static int
 read_all(const struct slot *s)
 {
 	uint32_t before = atomic_load_explicit(&s->seq, memory_order_acquire);
-	uint64_t born = (uint64_t)GET(born), served = GET(served);
+	uint64_t born = (uint64_t)GET(born);
+	uint64_t served = GET(number[NUMBER_SERVED]);
 	uint64_t client = GET(client);
 
 	atomic_thread_fence(memory_order_acquire);

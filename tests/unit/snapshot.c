@@ -58,7 +58,7 @@ fresh(void)
 {
 	static struct status status = { .magic = SCOREBOARD_MAGIC,
 	    .version = SCOREBOARD_VERSION, .size = sizeof(status),
-	    .nslots = NSLOTS };
+	    .nslots = NSLOTS, .slots_used = NSLOTS };
 	static struct commons commons = { .magic = SCOREBOARD_MAGIC,
 	    .version = SCOREBOARD_VERSION, .nslots = NSLOTS };
 
@@ -130,6 +130,73 @@ test_cut(void)
 	CHECK(says("too long"));
 }
 
+/* A worker that dies between the two readings is counted once. */
+static void
+test_buried(void)
+{
+	static struct status after = { .magic = SCOREBOARD_MAGIC,
+	    .version = SCOREBOARD_VERSION, .size = sizeof(after),
+	    .nslots = NSLOTS, .slots_used = NSLOTS, .nburials = 2,
+	    .burial = { { 2, 5 }, { 3, 5 } } };
+	static struct tally sum[CONF_SERVICES_MAX];
+	struct slot slot = { .epoch = 5, .state = SLOT_IDLE };
+
+	fresh();
+	slot.number[NUMBER_ACCEPTED] = 10;
+	put(slots, &slot, sizeof(slot), offsetof(struct commons, slot) +
+	    2 * sizeof(slot));
+	slot.epoch = 7;		/* its slot has been used again */
+	put(slots, &slot, sizeof(slot), offsetof(struct commons, slot) +
+	    3 * sizeof(slot));
+	after.service[0].number[NUMBER_ACCEPTED] = 20;
+	CHECK(snapshot_init(&s, path) == 0);
+	CHECK(snapshot_read(&s, error) == 0);
+	put(path, &after, sizeof(after), 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(tally(&s, sum) == 0);
+	CHECK(sum[0].number[NUMBER_ACCEPTED] == 30);
+	CHECK(sum[0].idle == 1);
+	/* Too many to tell which: all is read once more. */
+	after.nburials = 2 * SCOREBOARD_BURIALS;
+	CHECK(snapshot_read(&s, error) == 0);
+	put(path, &after, sizeof(after), 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(s.status.nburials == 2 * SCOREBOARD_BURIALS);
+	snapshot_free(&s);
+}
+
+/* What a service in a worker reads: its own mapping, of its parent. */
+static void
+test_attached(void)
+{
+	static struct status status;
+	static _Alignas(64) char memory[sizeof(struct commons) +
+	    NSLOTS * sizeof(struct slot)];
+	struct scoreboard b = { .shown = &status, .nslots = NSLOTS,
+	    .commons = (struct commons *)memory };
+
+	status = (struct status){ .magic = SCOREBOARD_MAGIC,
+	    .version = SCOREBOARD_VERSION, .size = sizeof(status),
+	    .nslots = NSLOTS, .slots_used = 4, .pid = getppid() };
+	b.commons->magic = SCOREBOARD_MAGIC;
+	b.commons->version = SCOREBOARD_VERSION;
+	b.commons->nslots = NSLOTS;
+	b.commons->slot[3].pid = 77;
+	snapshot_attach(&s, &b);
+	CHECK(snapshot_read(&s, error) == 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(s.alive && s.nslots == 4 && s.slot[3].pid == 77);
+	status.pid = getpid();
+	b.commons->slot[3].seq = 5;
+	CHECK(snapshot_read(&s, error) == 0);
+	CHECK(snapshot_read_slots(&s, error) == 0);
+	CHECK(!s.alive && s.slot[3].seq == 1);
+	status.seq = 1;
+	CHECK(snapshot_read(&s, error) == -1);
+	CHECK(strstr(error, "unstable") != NULL);
+	snapshot_free(&s);
+}
+
 static void
 test_stuck(void)
 {
@@ -158,7 +225,7 @@ test_header(void)
 	put_word(path, 0, 1);
 	CHECK(says("not a status file"));
 	put_word(path, offsetof(struct status, version), 7);
-	CHECK(says("layout version 7, this preforkctl reads 2"));
+	CHECK(says("layout version 7, this preforkctl reads 3"));
 	put_word(path, offsetof(struct status, size), 8);
 	CHECK(says("says it has 8 bytes"));
 	put_word(path, offsetof(struct status, nslots), 0);
@@ -265,6 +332,8 @@ static const struct {
 	{ "good", test_good },
 	{ "cut", test_cut },
 	{ "stuck", test_stuck },
+	{ "buried", test_buried },
+	{ "attached", test_attached },
 	{ "header", test_header },
 	{ "noise", test_noise },
 	{ "missing", test_missing },

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 #define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
 #define PROCESSES	8
+#define RACERS		2
 
 static const char *test;
 static int failures, bad;
@@ -28,6 +30,8 @@ static struct shared {
 	_Atomic int	 high;		/* most connections of a source */
 	_Atomic int	 held;		/* by one that is to be killed */
 	_Atomic uint64_t refused, unknown;
+	_Atomic int	 waiting, admitted;	/* of a round */
+	_Atomic uint32_t round;
 } *shared;
 
 static void
@@ -159,6 +163,26 @@ rates(void)
 }
 
 static void
+crowded(void)
+{
+	struct source_limit limit = { .now = 1000000, .interval = 500000,
+	    .burst = SOURCE_CELLS };
+	static struct source_claim c[SOURCE_CELLS + 1];
+	int i;
+
+	begin("a rate without a limit holds for a source with all cells taken");
+	for (i = 0; i <= SOURCE_CELLS; i++) {
+		c[i].key = key(1, 32);
+		CHECK(source_claim(table, &c[i], i, &limit) ==
+		    (i < SOURCE_CELLS ? SOURCE_ADMITTED : SOURCE_TOO_FAST));
+	}
+	limit.now += limit.interval;
+	CHECK(source_claim(table, &c[i - 1], i, &limit) == SOURCE_UNKNOWN);
+	CHECK(source_claim(table, &c[i - 1], i, &limit) == SOURCE_TOO_FAST);
+	end();
+}
+
+static void
 full(void)
 {
 	struct source_limit limit = { .most = 1 };
@@ -286,6 +310,57 @@ together(void)
 	end();
 }
 
+/* Wait for the others, and then begin as one. */
+static void
+all_begin(uint32_t round)
+{
+	if (atomic_fetch_add(&shared->waiting, 1) + 1 == RACERS) {
+		shared->waiting = 0;
+		shared->round = round;
+	}
+	while (shared->round != round)
+		sched_yield();
+}
+
+/* New to the table at one moment, in a window where entries come and go. */
+__attribute__((__noreturn__))
+static void
+racer(int slot, uint32_t rounds)
+{
+	struct source_limit limit = { .most = 1 };
+	struct source_claim c;
+	uint32_t i;
+
+	for (i = 0; i < rounds; i++) {
+		c.key = (uint64_t)i % 8 + (uint64_t)i * SOURCES + 1000000;
+		all_begin(i * 3 + 1);
+		if (source_claim(table, &c, slot, &limit) != SOURCE_FULL)
+			shared->admitted++;
+		all_begin(i * 3 + 2);
+		source_release(&c, slot);
+		note_most(shared->admitted);
+		all_begin(i * 3 + 3);
+		shared->admitted = 0;
+	}
+	_exit(0);
+}
+
+static void
+race(void)
+{
+	int i;
+
+	begin("who is new twice at one moment is one source");
+	for (i = 0; i < RACERS; i++)
+		if (fork() == 0)
+			racer(i, 20000);
+	while (wait(NULL) > 0)
+		continue;
+	CHECK(shared->high == 1);
+	CHECK(cells_used() == 0);
+	end();
+}
+
 static void
 killed(void)
 {
@@ -318,9 +393,11 @@ main(void)
 	limits();
 	keys();
 	rates();
+	crowded();
 	full();
 	dead();
 	together();
+	race();
 	killed();
 	return failures > 0;
 }

@@ -50,6 +50,8 @@ static const struct {
 	{ HEAD "master new=1 version=0.1 binary=/x generation=1\n" BOARD PAST
 	    LISTENER GENERATION SERVICE POOL END, NULL },
 	{ HEAD GOOD "next settings=@0\n" END, NULL },
+	{ HEAD GOOD "unused fd=9 name=127.0.0.1:1\n" END, NULL },
+	{ HEAD GOOD "unused fd=9\n" END, "what is not there" },
 	{ "", "begin" },
 	{ GOOD END, "begin" },
 	{ "preforkd-state\n" GOOD END, "begin" },
