@@ -28,7 +28,7 @@ settle_kind(struct loader *ld, struct load_section *section)
 	struct conf_service *service = section->service;
 	int i, n = 0;
 
-	if (service->run != NULL && section->seen[setting_find("run") -
+	if (service->run.service != NULL && section->seen[setting_find("run") -
 	    settings].file != NULL) {
 		service->kind = CONF_RUN;
 		n++;
@@ -44,13 +44,13 @@ settle_kind(struct loader *ld, struct load_section *section)
 		    "service %s: must have one of run, exec, resident and "
 		    "module, not %d of them",
 		    service->name, n);
-	if (n == 0 && service->run == NULL)
+	if (n == 0 && service->run.service == NULL)
 		return load_wrong(ld, &section->at,
 		    "service %s: nothing to serve: must have a run, exec, "
 		    "resident or module line",
 		    service->name);
 	if (service->kind != CONF_RUN)
-		service->run = NULL;
+		service->run.service = NULL;
 	if (service->env != NULL && service->kind != CONF_EXEC &&
 	    service->kind != CONF_RESIDENT)
 		return load_wrong(ld, load_origin(ld, section,
@@ -102,6 +102,33 @@ conf_has_rules(const struct conf_service *service)
 	return service->kind != CONF_RESIDENT && (service->allow != NULL ||
 	    service->deny != NULL || service->rules[0] != '\0' ||
 	    service->otherwise == CONF_OTHERWISE_DENY);
+}
+
+bool
+conf_tells(const struct conf_service *service)
+{
+	const struct preforkd_service *run = service->run.service;
+
+	return service->kind == CONF_RUN && (run == &agent_service ||
+	    run == &metrics_service || run == &status_service);
+}
+
+/* Another one of the same configuration. */
+static int
+check_about(struct loader *ld, const struct load_section *section)
+{
+	const char *about = section->service->run.about;
+	const struct conf_service *service;
+
+	if (section->service->kind != CONF_RUN || about[0] == '\0')
+		return 0;
+	TAILQ_FOREACH(service, &ld->conf->services, entry)
+		if (strcmp(service->name, about) == 0 && !conf_tells(service))
+			return 0;
+	return load_wrong(ld, load_origin(ld, section, "run"), "service %s: "
+	    "run %s %s: must be about another service that is there",
+	    section->service->name, section->service->run.service->name,
+	    about);
 }
 
 /* Who allows some wants others kept out. */
@@ -198,6 +225,7 @@ check(struct loader *ld)
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		if (settle_kind(ld, section) == -1 ||
 		    check_kind(ld, section) == -1 ||
+		    check_about(ld, section) == -1 ||
 		    check_memory(ld, section) == -1 ||
 		    check_rules(ld, section) == -1 ||
 		    check_service(ld, section) == -1 ||

@@ -49,9 +49,10 @@ put_log(FILE *out, const struct conf_log *log)
 }
 
 static void
-put_run(FILE *out, const struct preforkd_service *const *run)
+put_run(FILE *out, const struct conf_run *run)
 {
-	fputs((*run)->name, out);
+	fprintf(out, "%s%s%s", run->service->name,
+	    run->about[0] != '\0' ? " " : "", run->about);
 }
 
 static void

@@ -222,6 +222,32 @@ farewell(struct master *m, struct listener *l)
 	master_wake_at(m, m->now + (alive == 0 && !kept ? 0 : PULLED_EVERY));
 }
 
+static bool
+tells(const struct master *m, const struct listener *l)
+{
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l)
+			return conf_tells(p->service->conf);
+	return false;
+}
+
+/* In a stop; those that tell of it go when there is nothing else any more. */
+static void
+begin_farewells(struct master *m)
+{
+	const struct pool *p;
+	struct listener *l;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (!conf_tells(p->service->conf))
+			break;
+	TAILQ_FOREACH(l, &m->listeners, entry)
+		if (p == NULL || !tells(m, l))
+			master_farewell(m, l);
+}
+
 static void
 farewells(struct master *m)
 {
@@ -231,6 +257,8 @@ farewells(struct master *m)
 		close_all(m);
 		return;
 	}
+	if (m->state == MASTER_DRAINING)
+		begin_farewells(m);
 	TAILQ_FOREACH(l, &m->listeners, entry)
 		if (l->state == LISTENER_LEAVING ||
 		    l->state == LISTENER_PULLED)
@@ -286,16 +314,12 @@ longest_drain(const struct master *m)
 static void
 stop_gracefully(struct master *m)
 {
-	struct listener *l;
-
 	log_notice("stopping, clients finish");
 	m->state = MASTER_DRAINING;
 	m->stop_from = m->now;
 	atomic_store(&m->board.status->stop_from, m->now);
 	m->stop_by = m->now + longest_drain(m);
 	reload_cancel(m);
-	TAILQ_FOREACH(l, &m->listeners, entry)
-		master_farewell(m, l);
 }
 
 /* Whether the signal came; the flag is cleared before anything is done. */

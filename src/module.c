@@ -165,7 +165,7 @@ const char *
 module_enter(const struct conf_service *c,
     const struct preforkd_service **service)
 {
-	const struct preforkd_service *s = c->run;
+	const struct preforkd_service *s = c->run.service;
 
 	conf = c;
 	if (c->kind == CONF_MODULE) {

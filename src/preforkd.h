@@ -195,6 +195,7 @@ enum conf_kind {
 /* The keyword of a kind. */
 const char *conf_kind_name(enum conf_kind);
 
+#define CONF_NAME_MAX	31	/* bytes of a service's name */
 #define CONF_GROUPS_MAX	64	/* supplementary groups of a user */
 #define CONF_ROOT_MAX	256	/* bytes of a chroot, with NUL */
 #define CONF_LIMITS	8	/* rlimit-*, in the order of the table */
@@ -272,6 +273,12 @@ enum conf_refuse_how {
 	CONF_REFUSE_MESSAGE
 };
 
+/* What `run' says; service is NULL: nothing. */
+struct conf_run {
+	const struct preforkd_service *service;
+	char		 about[CONF_NAME_MAX + 1];	/* service, or "" */
+};
+
 #define CONF_REFUSE_MAX	200		/* bytes of a message, with NUL */
 
 struct conf_refuse {
@@ -285,7 +292,7 @@ struct conf_service {
 	char		*name;
 	TAILQ_HEAD(, conf_listen) listens;
 	enum conf_kind	 kind;
-	const struct preforkd_service *run;
+	struct conf_run	 run;
 	char		**command[CONF_KINDS];	/* words, NULL-ended; or NULL */
 	char		**env;		/* NAME=VALUE, NULL-ended; or NULL */
 	int		 backlog;
@@ -363,7 +370,6 @@ struct conf_source {
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_NAME_MAX		31	/* bytes of a service's name */
 #define CONF_ERROR_MAX		1024
 
 /*
@@ -389,6 +395,8 @@ int	 conf_slots(const struct conf *);
 bool	 conf_fits(const struct conf *, int nslots, char error[CONF_ERROR_MAX]);
 /* Whether somebody may be refused for who it is. */
 bool	 conf_has_rules(const struct conf_service *);
+/* Whether it tells of this server, as long as there is something to tell. */
+bool	 conf_tells(const struct conf_service *);
 /* workers-surge with its default resolved. */
 int	 conf_surge(const struct conf_service *);
 
@@ -1384,6 +1392,7 @@ const char *master_state_name(uint32_t);
 struct status_service {
 	char		 name[CONF_NAME_MAX + 1];
 	uint32_t	 used;
+	uint32_t	 tells;		/* of this server: conf_tells() */
 	uint32_t	 workers_min, workers_spare, workers_max;
 	uint32_t	 per_source;	/* as configured; 0: no limit, ... */
 	uint32_t	 source_bits[2];	/* ... of IPv4 and IPv6 */
@@ -1788,8 +1797,6 @@ struct worker {
 /* Runs in the new process with all signals blocked; never returns. */
 __attribute__((__noreturn__))
 void	 worker_main(const struct worker *);
-/* For a service in it that shows the scoreboard: snapshot_attach(). */
-const struct scoreboard *worker_board(void);
 
 /* resident.c: a program that accepts by itself, and its watcher */
 
@@ -1868,6 +1875,63 @@ void	 conn_open(struct conn *, int fd, const struct address *peer,
 int	 conn_wait(struct conn *, int64_t until);
 /* When it will have been slower than its min-rate, which is not 0. */
 int64_t	 conn_slow_at(const struct conn *);
+
+/* http.c: a request of HTTP/1.1, and its answer */
+
+#define HTTP_HEAD	8192	/* bytes of a request */
+#define HTTP_PATH	1024	/* with NUL */
+
+struct http_request {
+	bool		 get, head;	/* the method; or another one */
+	char		 path[HTTP_PATH];	/* without the query */
+};
+
+struct http_answer {
+	const char	*status;	/* `200 OK' */
+	const char	*type;		/* of the content */
+	const char	*policy;	/* `; script-src ...', or empty */
+	const char	*body;
+	size_t		 size;
+};
+
+/*
+ * What a whole head says; it is cut to pieces.  Returns NULL, or the status to
+ * refuse it with.
+ */
+const char *http_parse(char *head, size_t size, struct http_request *);
+/* Read a request; false when it was refused, or the client is gone. */
+bool	 http_read(struct conn *, struct http_request *);
+/* The answer, the only one. */
+void	 http_answer(struct conn *, const struct http_request *,
+	    const struct http_answer *);
+void	 http_refuse(struct conn *, const struct http_request *,
+	    const char *status);
+
+/* page.c: the status as a page of HTML; and pagetext.c, what is in it */
+
+/* The snapshot has slots; the nonce is for its script and its style. */
+void	 page_write(FILE *, const struct snapshot *, const char *nonce);
+extern const char page_style[], page_script[];
+
+/* web.c: services that speak HTTP */
+
+extern const struct preforkd_service metrics_service, status_service;
+
+/* agent.c: what HAProxy asks for: how much room there is */
+
+extern const struct preforkd_service agent_service;
+
+/* view.c: this server, as seen by those of its workers that tell of it */
+
+/* In a worker, before its first client. */
+void	 view_start(const struct worker *);
+/* What `run' says besides the name; empty: nothing. */
+const char *view_about(void);
+/*
+ * A copy of the scoreboard, to be freed by snapshot_free(), also after a
+ * failure.  Returns 0, or -1 with a line in error.
+ */
+int	 view_take(struct snapshot *, char error[CONF_ERROR_MAX]);
 
 /* linger.c: connections that are over but for the client's end */
 

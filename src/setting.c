@@ -305,7 +305,9 @@ put_choices(FILE *out, const struct setting *row)
 	fputs("one of ", out);
 	if (row->type == TYPE_RUN)
 		for (i = 0; builtin_services[i] != NULL; i++)
-			join(out, builtin_services[i]->name, i == 0);
+			join(out, builtin_services[i] == &agent_service ?
+			    "agent [SERVICE]" : builtin_services[i]->name,
+			    i == 0);
 	else
 		for (i = 0; row->choices[i] != NULL; i++)
 			join(out, row->choices[i], i == 0);
@@ -406,6 +408,7 @@ setting_most_words(const struct setting *row)
 		[TYPE_LISTEN] = 3,
 		[TYPE_RATE] = 3,
 		[TYPE_KEEPALIVE] = 3,
+		[TYPE_RUN] = 2,
 		[TYPE_LOG] = 2,
 		[TYPE_LENGTHS] = 2,
 		[TYPE_PREFIX_LIMIT] = 5,

@@ -217,6 +217,7 @@ publish_service(struct status *status, const struct service *s)
 {
 	struct status_service *row = &status->service[s->index];
 
+	row->tells = conf_tells(s->conf);
 	row->workers_min = (uint32_t)s->conf->workers_min;
 	row->workers_spare = (uint32_t)s->conf->workers_spare;
 	row->workers_max = (uint32_t)s->conf->workers_max;

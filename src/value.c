@@ -63,18 +63,23 @@ set_choice(const struct setting *row, int *field, const char *text)
 	return false;
 }
 
+/* `NAME'; or `agent SERVICE'. */
 static bool
-set_run(const struct preforkd_service **field, const char *text)
+set_run(struct conf_run *run, const char *text)
 {
-	int i;
+	const size_t n = strcspn(text, " ");
+	const char *about = text[n] == ' ' ? text + n + 1 : "";
+	const struct preforkd_service *const *s;
 
-	for (i = 0; builtin_services[i] != NULL; i++) {
-		if (strcmp(builtin_services[i]->name, text) == 0) {
-			*field = builtin_services[i];
-			return true;
-		}
-	}
-	return false;
+	for (s = builtin_services; *s != NULL; s++)
+		if (strlen((*s)->name) == n && strncmp((*s)->name, text,
+		    n) == 0)
+			break;
+	if (*s == NULL || (text[n] != '\0' && *s != &agent_service))
+		return false;
+	run->service = *s;
+	return strlcpy(run->about, about, sizeof(run->about)) <
+	    sizeof(run->about);
 }
 
 static bool
@@ -668,7 +673,7 @@ value_is_set(const struct setting *row, const void *base)
 	if (row->type == TYPE_COMMAND)
 		return *(char **const *)field != NULL;
 	if (row->type == TYPE_RUN)
-		return *(const struct preforkd_service *const *)field != NULL;
+		return ((const struct conf_run *)field)->service != NULL;
 	if (row->type == TYPE_USER)
 		return ((const struct conf_user *)field)->set;
 	if (row->type == TYPE_GROUP || row->type == TYPE_LIMIT)

@@ -613,12 +613,6 @@ watch_loop(struct life *l)
 	leave(l, code);
 }
 
-const struct scoreboard *
-worker_board(void)
-{
-	return life.self->board;
-}
-
 void
 worker_main(const struct worker *w)
 {
@@ -636,6 +630,7 @@ worker_main(const struct worker *w)
 	proxy_start(w->conf);
 	if (admit_start(w))
 		l->linger.hold = admit_again;
+	view_start(w);
 	become_idle(l);
 	poke();
 	accept_loop(l);

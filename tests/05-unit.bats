@@ -13,13 +13,16 @@ unit() {
 }
 
 @test "unit: address" { unit address; }
+@test "unit: agent" { unit agent; }
 @test "unit: conf" { unit conf; }
 @test "unit: conn" { unit conn; }
+@test "unit: http" { unit http; }
 @test "unit: linger" { unit linger; }
 @test "unit: listen" { unit listen; }
 @test "unit: log" { unit log; }
 @test "unit: logger" { unit logger; }
 @test "unit: numbers" { unit numbers; }
+@test "unit: page" { unit page; }
 @test "unit: pool" { unit pool; }
 @test "unit: proxyproto" { unit proxyproto; }
 @test "unit: rules" { unit rules; }

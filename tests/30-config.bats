@@ -161,7 +161,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 @test "H02 every setting with a word too much is refused" {
 	while read -r name good _; do
 		case $name in
-		listen | rate | *-rate | refuse | tcp-keepalive) wrong "$name" "$name $good more\n" '' "$name" ;;
+		listen | rate | *-rate | refuse | run | tcp-keepalive) wrong "$name" "$name $good more\n" '' "$name" ;;
 		log) wrong "$name" "$name file /x y\n" '' "$name: y is too much" ;;
 		*) wrong "$name" "$name $good more\n" '' "$name: more is too much" ;;
 		esac

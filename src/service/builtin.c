@@ -15,5 +15,8 @@ const struct preforkd_service *const builtin_services[] = {
 	&chargen_service,
 	&daytime_service,
 	&time_service,
+	&metrics_service,
+	&status_service,
+	&agent_service,
 	NULL
 };

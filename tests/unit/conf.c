@@ -85,7 +85,7 @@ static const struct {
 	{ "log-level Info", "f:1: log-level Info: must be one of alert, "
 	    "error, warning, notice, info, debug" },
 	{ "run gret", "f:1: run gret: must be one of greet, echo, discard, "
-	    "chargen, daytime, time" },
+	    "chargen, daytime, time, metrics, status, agent [SERVICE]" },
 	{ "status-file run/x", "f:1: status-file run/x: must be an absolute "
 	    "path" },
 	/* where the log goes */
@@ -304,7 +304,7 @@ test_defaults(void)
 	check("slots", conf_slots(conf) == 1024);
 	check("a listen line", TAILQ_FIRST(&s->listens)->naddress == 2 &&
 	    strcmp(TAILQ_FIRST(&s->listens)->text, ":80") == 0);
-	check("run", strcmp(s->run->name, "greet") == 0);
+	check("run", strcmp(s->run.service->name, "greet") == 0);
 	conf_free(conf);
 }
 
@@ -322,7 +322,8 @@ test_sections(void)
 	a = TAILQ_FIRST(&conf->services);
 	b = TAILQ_NEXT(a, entry);
 	check("a default for all", b->workers_max == 5 &&
-	    a->idle_timeout == 1500 && strcmp(a->run->name, "echo") == 0);
+	    a->idle_timeout == 1500 &&
+	    strcmp(a->run.service->name, "echo") == 0);
 	check("a setting of its own", a->workers_max == 7 &&
 	    a->drain_timeout == 30000 && b->drain_timeout == 120000 &&
 	    b->idle_timeout == 3000);
@@ -732,7 +733,8 @@ test_command(void)
 
 	s = conf == NULL ? NULL : TAILQ_FIRST(&conf->services);
 	check("a service without a file", s != NULL &&
-	    strcmp(s->name, "echo") == 0 && strcmp(s->run->name, "echo") == 0);
+	    strcmp(s->name, "echo") == 0 &&
+	    strcmp(s->run.service->name, "echo") == 0);
 	check("in the foreground connections are logged", s != NULL &&
 	    s->log_connections == CONF_CONNECTIONS_BOTH);
 	check("and the log is standard error", conf != NULL &&
@@ -741,7 +743,8 @@ test_command(void)
 	source.service = "gret";
 	check("an unknown service", conf_load(&source, error) == NULL &&
 	    strcmp(error, "command line: run gret: must be one of greet, "
-	    "echo, discard, chargen, daytime, time") == 0);
+	    "echo, discard, chargen, daytime, time, metrics, status, agent "
+	    "[SERVICE]") == 0);
 	source.service = NULL;
 	check("nothing at all", conf_load(&source, error) == NULL &&
 	    strncmp(error, "command line: no service", 24) == 0);
