@@ -73,10 +73,13 @@ check_kind(struct loader *ld, const struct load_section *section)
 		if (at->line > 0 && !setting_is_for(row, kind))
 			return load_wrong(ld, at, "service %s: %s: %s",
 			    section->service->name, row->name,
-			    kind == CONF_RESIDENT ? "must not be there: a "
+			    setting_is_for(row, CONF_RESIDENT) ?
+			    "must be in a service that is resident" :
+			    !setting_is_for(row, CONF_RUN) ?
+			    "must be in a service of exec" :
+			    "must not be there: a "
 			    "resident program accepts by itself, and nothing "
-			    "is known of its clients" :
-			    "must be in a service that is resident");
+			    "is known of its clients");
 	}
 	return 0;
 }
@@ -145,6 +148,24 @@ check_rules(struct loader *ld, const struct load_section *section)
 	    "allow"), "service %s: allow: must have `default deny', a deny "
 	    "line or a file of rules with "
 	    "it, or everybody may come in", service->name);
+}
+
+/* Three descriptors for each program, on top of what any worker needs. */
+static int
+check_prespawn(struct loader *ld, const struct load_section *section)
+{
+	const struct setting *row = setting_find("rlimit-nofile");
+	const struct conf_service *service = section->service;
+	const int64_t limit = *(const int64_t *)(const void *)
+	    ((const char *)service + row->offset);
+	const int64_t least = row->min + 3 * (service->prespawn + 1);
+
+	if (service->prespawn == 0 || limit == -1 || limit >= least)
+		return 0;
+	return load_wrong(ld, load_origin(ld, section, row->name),
+	    "service %s: %s %lld: must be at least %lld, for prespawn %d",
+	    service->name, row->name, (long long)limit, (long long)least,
+	    service->prespawn);
 }
 
 static int
@@ -228,6 +249,7 @@ check(struct loader *ld)
 		    check_about(ld, section) == -1 ||
 		    check_memory(ld, section) == -1 ||
 		    check_rules(ld, section) == -1 ||
+		    check_prespawn(ld, section) == -1 ||
 		    check_service(ld, section) == -1 ||
 		    settle_user(ld, section) == -1)
 			return -1;
@@ -282,6 +304,8 @@ collect_rules(const struct loader *ld, struct ruleset *set)
 		    .named_in = at->file, .named_at = at->line };
 		if (section->service->rules[0] != '\0')
 			set[n].file = section->service->rules;
+		set[n].source.list.no_variables =
+		    section->service->prespawn > 0;
 		n++;
 	}
 	return n;

@@ -2,10 +2,11 @@
  * exec.c: a program for each connection, by the UCSPI contract.
  *
  * The connection is descriptor 0 and 1 of the program; its environment says
- * who is there (ucspi-tcp(8), and IPC for Unix sockets).  The worker stays and
+ * who is there (ucspi-tcp(8), and IPC for Unix sockets).  Or, with `prespawn',
+ * the program was there before, and bytes are relayed.  The worker stays and
  * watches: it takes down what the program says on its standard error, and when
  * a timeout has passed, or the drain time of a worker that leaves, it ends the
- * program: SIGTERM, PROGRAM_GRACE, SIGKILL.  Bytes pass it by; the kernel
+ * program: SIGTERM, PROGRAM_GRACE, SIGKILL.  Bytes pass it by, and the kernel
  * tells how many there were, and when.  So the connection ends as any other
  * does, whoever else may still hold it.
  *
@@ -14,57 +15,44 @@
  */
 
 #include <sys/types.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "preforkd.h"
 
-#define FAILURES_EVERY	1000	/* ms between lines about exec that fails */
-#define LAST_READS	32	/* a pipe holds no more, unless it is fed */
 #define STUCK_EVERY	1000	/* ms between looks when bytes are under way */
+/* The last words of a program, relayed: ms for a client that takes nothing. */
+#define LAST_WORDS	30000
 
 /* A program that runs. */
 struct watch {
 	struct conn	*conn;
-	struct session	 session;
-	int		 words[2];	/* its standard error, or -1 */
+	struct launch	*program;
+	struct relay	*relay;		/* it was there before; or NULL */
 	uint64_t	 moved;		/* bytes, at the last look, and ... */
 	int64_t		 moved_at;	/* ... when the last of them did */
 	int64_t		 look_at;	/* deadlines; 0: none */
 	int64_t		 drain_at;
 	int64_t		 kill_at;	/* ... and it was told to end */
 	bool		 told;
+	bool		 last;		/* its last words are relayed */
 };
 
 static const struct worker *self;
 static const struct conf_service *service;
 static int service_row;
-static char path[PATH_MAX];
 static struct program_env fixed, env;
-static struct says says;
-static char words[65536];
 
 /* As the master says it: at once, and without a word to the client. */
 static void
-quit_if_told(struct session *s)
+quit_if_told(void)
 {
 	if (handler_pending[SIGQUIT] == 0)
 		return;
-	if (s != NULL) {
-		session_signal(s, SIGKILL);
-		while (!s->over) {
-			sig_poll(NULL, 0, -1);
-			session_reap();
-		}
-	}
+	session_end_all(0);
 	atomic_store(&self->slot->state, SLOT_LEAVING);
 	_exit(WORKER_LEFT);
 }
@@ -76,25 +64,35 @@ exec_start(const struct worker *w)
 	service = w->conf;
 	service_row = (int)
 	    w->board->shown->listener[w->listener->index].service;
-	says.service = service->name;
+	launch_setup(w);
 	if (session_setup() == -1) {
 		log_error("prctl PR_SET_CHILD_SUBREAPER");
 		return -1;
 	}
 	program_env_start(&fixed, service);
+	if (service->prespawn == 0)
+		return 0;
+	if (prespawn_setup(service, fixed.variable) == -1)
+		return -1;
+	prespawn_rest();
 	return 0;
 }
 
 void
-exec_interrupted(void)
+exec_rest(void)
 {
-	quit_if_told(NULL);
+	quit_if_told();
+	if (service->prespawn > 0)
+		prespawn_rest();
 }
 
 void
 exec_stop(void)
 {
-	says_finish(&says, clock_now());
+	if (service->prespawn > 0)
+		prespawn_retire(NULL);
+	session_end_all(PROGRAM_GRACE);
+	launch_stop();
 }
 
 static void
@@ -175,114 +173,6 @@ describe_by_rule(void)
 	return true;
 }
 
-/* One line in a second, of all workers of the service. */
-static void
-say_failure(const char *why)
-{
-	struct commons_service *s =
-	    &self->board->commons->service[service_row];
-	int64_t now = clock_now(), told = atomic_load(&s->told);
-	unsigned int n = atomic_fetch_add(&s->failures, 1) + 1;
-
-	if (told != 0 && now >= told && now < told + FAILURES_EVERY)
-		return;
-	if (!atomic_compare_exchange_strong(&s->told, &told, now))
-		return;
-	atomic_store(&s->failures, 0);
-	log_errorx("exec %s service=%s failures=%u: %s",
-	    service->command[CONF_EXEC][0], service->name, n, why);
-}
-
-/*
- * Its standard error, for the program.  Both ends of the pipe stay open, or
- * the program would wake this worker when it closes its own, just before the
- * end that it waits for.
- */
-static int
-open_words(struct watch *w, int fd)
-{
-	if (service->exec_stderr == CONF_STDERR_SOCKET)
-		return fd;
-	if (pipe2(w->words, O_CLOEXEC) == -1)
-		return -1;
-	return w->words[1];
-}
-
-static void
-close_words(struct watch *w)
-{
-	if (w->words[0] == -1)
-		return;
-	close(w->words[0]);
-	close(w->words[1]);
-	w->words[0] = -1;
-}
-
-/*
- * Looked for by the first client, and then not again unless it was not found.
- * Returns NULL, or what is wrong.
- */
-static const char *
-find(void)
-{
-	const char *why;
-
-	if (path[0] != '\0')
-		return NULL;
-	if ((why = program_find(service->command[CONF_EXEC][0], path)) != NULL)
-		path[0] = '\0';
-	return why;
-}
-
-/* Returns NULL, or why not. */
-static const char *
-start(struct watch *w)
-{
-	const int fd = w->conn->fd, err = open_words(w, fd);
-	struct program p = { .path = path, .env = env.variable,
-	    .argv = service->command[CONF_EXEC], .fd = { fd, fd, err, -1 } };
-	pid_t pid = -1;
-	int error;
-
-	if (err != -1)
-		pid = program_start(&p);
-	if (pid == -1) {
-		error = errno;
-		close_words(w);
-		return strerror(error);
-	}
-	session_begin(&w->session, pid);
-	says_begin(&says, w->conn->number, pid);
-	return NULL;
-}
-
-/* Some of what it has said so far; there is something. */
-static void
-listen_to(struct watch *w, int64_t now)
-{
-	ssize_t n = read(w->words[0], words, sizeof(words));
-
-	if (n > 0)
-		says_feed(&says, now, words, (size_t)n);
-	else if (n == 0 || errno != EINTR)
-		close_words(w);
-}
-
-/* Its last words; not those of others that may still have its pipe. */
-static void
-end_words(struct watch *w, int64_t now)
-{
-	int i, size;
-
-	for (i = 0; i < LAST_READS && w->words[0] != -1; i++) {
-		if (ioctl(w->words[0], FIONREAD, &size) == -1 || size == 0)
-			break;
-		listen_to(w, now);
-	}
-	close_words(w);
-	says_end(&says, now);
-}
-
 static int64_t
 earlier(int64_t a, int64_t b)
 {
@@ -297,16 +187,21 @@ end_program(struct watch *w, int64_t now, enum conn_end why)
 	w->told = true;
 	w->conn->end = why;
 	w->kill_at = now + PROGRAM_GRACE;
-	session_signal(&w->session, SIGTERM);
+	session_signal(&w->program->session, SIGTERM);
 }
 
 /* Ask what has passed so far; false when that cannot be known. */
 static bool
-count_traffic(struct conn *c, struct traffic *t)
+count_traffic(const struct watch *w, struct traffic *t)
 {
-	if (!traffic_of(c->fd, t))
+	struct conn *c = w->conn;
+
+	if (!traffic_of(c->fd, t) && w->relay == NULL)
 		return false;
-	t->in -= t->in < c->header ? t->in : c->header;
+	if (w->relay != NULL)
+		relay_traffic(w->relay, t);
+	else
+		t->in -= t->in < c->header ? t->in : c->header;
 	c->bytes_in = t->in;
 	c->bytes_out = t->out;
 	if (t->in == 0)
@@ -324,7 +219,7 @@ make_room(struct watch *w, int64_t now)
 	struct traffic t;
 
 	handler_room = 0;
-	if (count_traffic(w->conn, &t) && t.in == 0 &&
+	if (count_traffic(w, &t) && t.in == 0 &&
 	    now - w->conn->started >= CONN_SILENT)
 		end_program(w, now, CONN_MADE_ROOM);
 }
@@ -338,7 +233,7 @@ look_at_traffic(struct watch *w, int64_t now)
 	struct traffic t;
 
 	w->look_at = 0;
-	if (!count_traffic(c, &t))
+	if (!count_traffic(w, &t))
 		return;
 	if (t.moved != w->moved)
 		w->moved_at = t.stuck ? now : now - t.quiet;
@@ -368,6 +263,8 @@ keep_deadlines(struct watch *w, int64_t now)
 		from = atomic_load(&self->board->shown->stop_from);
 		w->drain_at = (from != 0 ? from : now) +
 		    service->drain_timeout;
+		if (w->relay != NULL)
+			prespawn_retire(w->program);
 	}
 	if (c->total_at != 0 && now > c->total_at)
 		end_program(w, now, CONN_TOTAL_TIMEOUT);
@@ -378,18 +275,17 @@ keep_deadlines(struct watch *w, int64_t now)
 	if (!w->told && w->look_at != 0 && now > w->look_at)
 		look_at_traffic(w, now);
 	if (w->kill_at != 0 && now > w->kill_at) {
-		session_signal(&w->session, SIGKILL);
+		session_signal(&w->program->session, SIGKILL);
 		w->kill_at = 0;
 	}
-	if (says_due(&says) != 0 && now >= says_due(&says))
-		says_feed(&says, now, "", 0);
+	launch_tell(now);
 }
 
 /* How long to wait; -1: for ever.  A deadline passes a millisecond later. */
 static int64_t
 time_left(const struct watch *w)
 {
-	int64_t until = says_due(&says), left;
+	int64_t until = launch_due(), left;
 
 	if (w->told)
 		until = earlier(until, w->kill_at);
@@ -405,32 +301,72 @@ time_left(const struct watch *w)
 }
 
 static void
-watch(struct watch *w)
+watch_begin(struct watch *w)
 {
 	const struct conn *c = w->conn;
-	int64_t now = c->started;
-	struct pollfd pfd;
 
-	w->moved_at = now;
+	w->moved_at = c->started;
 	w->look_at = c->first_byte_at;
 	if (c->idle_timeout != 0)
-		w->look_at = earlier(w->look_at, now + c->idle_timeout);
+		w->look_at = earlier(w->look_at, c->started + c->idle_timeout);
 	if (c->min_rate.count != 0)
 		w->look_at = earlier(w->look_at, conn_slow_at(c));
-	while (!w->session.over) {
+}
+
+/* The program has ended: what it has left behind is still to be relayed. */
+static void
+begin_last(struct watch *w)
+{
+	struct conn *c = w->conn;
+
+	relay_last(w->relay);
+	c->first_byte_at = 0;
+	c->idle_timeout = earlier(c->idle_timeout, LAST_WORDS);
+	w->look_at = earlier(w->look_at, clock_now() + c->idle_timeout);
+}
+
+/* Whether there is nothing more to wait for. */
+static bool
+is_over(struct watch *w)
+{
+	if (!w->program->session.over)
+		return false;
+	if (w->relay == NULL)
+		return true;
+	if (!w->last) {
+		w->last = true;
+		begin_last(w);
+	}
+	relay_move(w->relay);
+	return w->told || relay_is_over(w->relay);
+}
+
+static void
+watch(struct watch *w)
+{
+	struct pollfd pfd[3] = { { .fd = -1 }, { .fd = -1 }, { .fd = -1 } };
+	int64_t now = w->conn->started;
+
+	watch_begin(w);
+	while (!is_over(w)) {
 		if (handler_retired && w->drain_at == 0)
 			keep_deadlines(w, clock_now());
-		pfd = (struct pollfd){ .fd = w->words[0], .events = POLLIN };
-		sig_poll(&pfd, 1, time_left(w));
-		quit_if_told(&w->session);
+		pfd[0] = (struct pollfd){ .fd = w->program->words[0],
+		    .events = POLLIN };
+		if (w->relay != NULL)
+			relay_events(w->relay, pfd + 1);
+		sig_poll(pfd, 3, time_left(w));
+		quit_if_told();
 		now = clock_now();
-		if (pfd.revents != 0)
-			listen_to(w, now);
+		if (pfd[0].revents != 0)
+			launch_hear(w->program, now);
+		if (pfd[1].revents != 0 || pfd[2].revents != 0)
+			relay_move(w->relay);
 		session_reap();
-		if (!w->session.over)
+		if (!w->program->session.over || w->relay != NULL)
 			keep_deadlines(w, now);
 	}
-	end_words(w, now);
+	launch_hear_last(w->program, now);
 }
 
 /*
@@ -438,40 +374,81 @@ watch(struct watch *w)
  * the connection would keep the worker, or cut the client off.
  */
 static void
-account(struct conn *c, int status)
+account(struct watch *w)
 {
 	const struct linger none = { 0, 0 };
+	struct conn *c = w->conn;
 	struct traffic t;
+	char how[sizeof(c->note) - 1];
 
 	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-	count_traffic(c, &t);
-	if (WIFSIGNALED(status))
-		snprintf(c->note, sizeof(c->note), " signal=%s",
-		    sig_name(WTERMSIG(status)));
-	else
-		snprintf(c->note, sizeof(c->note), " exit=%d",
-		    WEXITSTATUS(status));
+	count_traffic(w, &t);
+	if (w->relay != NULL && w->relay->reset && c->end == CONN_SERVED)
+		c->end = CONN_RESET;
+	snprintf(c->note, sizeof(c->note), " %s",
+	    launch_status(w->program, how, sizeof(how)));
+}
+
+static void
+serve(struct watch *w)
+{
+	launch_listen(w->program, w->conn->number);
+	watch(w);
+	account(w);
+}
+
+/* By a program that was started for this client; NULL, or why not. */
+static const char *
+serve_started(struct conn *c)
+{
+	struct launch program;
+	struct watch w = { .conn = c, .program = &program };
+	const char *why;
+
+	describe(c);
+	if (!describe_by_rule())
+		return "no room for the variables of its rule";
+	if ((why = launch(&program, c->fd, env.variable)) == NULL)
+		serve(&w);
+	return why;
+}
+
+/* By one that was there before, or else has been started the same way. */
+static const char *
+serve_prespawned(struct conn *c)
+{
+	struct prespawned *p;
+	struct relay relay;
+	struct watch w = { .conn = c, .relay = &relay };
+	const char *why;
+
+	if ((why = prespawn_take(&p)) != NULL)
+		return why;
+	w.program = &p->launch;
+	relay_begin(&relay, c->fd, p->fd);
+	relay_move(&relay);
+	serve(&w);
+	prespawn_done(p);
+	return NULL;
 }
 
 void
 exec_serve(struct conn *c)
 {
-	struct watch w = { .conn = c, .words = { -1, -1 } };
 	const char *why;
 	sigset_t old;
 
-	describe(c);
 	sig_block(&old);
 	session_watch();
-	why = describe_by_rule() ? find() :
-	    "no room for the variables of its rule";
-	if (why != NULL || (why = start(&w)) != NULL) {
-		say_failure(why);
+	if (service->prespawn > 0)
+		why = serve_prespawned(c);
+	else
+		why = serve_started(c);
+	if (why != NULL) {
+		launch_failed(why);
 		c->end = CONN_FAILED;
-	} else {
-		watch(&w);
-		account(c, w.session.status);
 	}
-	session_rest();
+	if (service->prespawn == 0)
+		session_rest();
 	sigprocmask(SIG_SETMASK, &old, NULL);
 }

@@ -20,6 +20,8 @@
 volatile sig_atomic_t handler_pending[NSIG];
 volatile sig_atomic_t handler_retired;
 volatile sig_atomic_t handler_room;
+volatile sig_atomic_t handler_asleep;
+volatile sig_atomic_t handler_woken;
 pid_t handler_master;
 unsigned int handler_drain_seconds;
 _Atomic uint32_t *handler_slot_state;
@@ -44,6 +46,20 @@ handler_retire(int sig)
 		alarm(handler_drain_seconds);
 	atomic_compare_exchange_strong(handler_slot_state, &busy,
 	    SLOT_DRAINING);
+	errno = saved;
+}
+
+void
+handler_program_ended(int sig)
+{
+	int saved = errno;
+
+	(void)sig;
+	if (!handler_asleep)
+		return;
+	handler_woken = 1;
+	if (dup2(FD_NULL, FD_LISTENER) == -1)
+		close(FD_LISTENER);
 	errno = saved;
 }
 

@@ -62,9 +62,9 @@ holder_is_gone(pid_t pid)
 
 	if (pid <= 0)
 		return false;
-	if (kill(pid, 0) == -1)
-		return errno == ESRCH;
-	return usage_of(pid, &u) == 0 && u.state == 'Z';
+	if (usage_of(pid, &u) == 0)
+		return u.state == 'Z';
+	return kill(pid, 0) == -1 && errno == ESRCH;
 }
 
 static int

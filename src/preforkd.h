@@ -338,6 +338,7 @@ struct conf_service {
 	mode_t		 umask;
 	int		 nice;
 	int		 exec_stderr;	/* enum conf_stderr */
+	int		 prespawn;	/* programs waiting in each worker */
 	int64_t		 limit[CONF_LIMITS];	/* -1: as the caller's */
 };
 
@@ -436,6 +437,7 @@ struct rule_list {
 	size_t		 n, room;
 	char		*text;
 	size_t		 size, text_room;
+	bool		 no_variables;	/* there may be none */
 };
 
 /* Add a copy; false when there is no memory. */
@@ -589,7 +591,7 @@ struct setting {
 	const char	*help;		/* one line */
 };
 
-#define SETTINGS	64
+#define SETTINGS	65
 #define SETTING_YEAR	(8760 * INT64_C(3600000))	/* 8760h in ms */
 #define SETTING_WHO	"ADDRESS/LENGTH, an address, uid=USER or gid=GROUP"
 extern const struct setting settings[SETTINGS];
@@ -978,6 +980,8 @@ void	 session_rest(void);
 void	 session_begin(struct session *, pid_t);
 /* For the process group of the program. */
 void	 session_signal(const struct session *, int);
+/* All there are: SIGTERM, so many ms later SIGKILL, and wait for them. */
+void	 session_end_all(int64_t grace);
 /*
  * Reap whoever has ended, and end the sessions of programs among them.  Waits
  * at most 0.5 s, for processes that it has killed.
@@ -1123,13 +1127,100 @@ const char *module_enter(const struct conf_service *,
 /* Stop and close it.  SIGALRM ends this process after so many seconds. */
 void	 module_leave(const struct preforkd_service *, unsigned int seconds);
 
+/* launch.c: programs of an exec service: found, started, and heard */
+
+struct launch {
+	struct session	 session;
+	int		 words[2];	/* its standard error, or -1 */
+};
+
+/* In a worker, before its first program. */
+void	 launch_setup(const struct worker *);
+/*
+ * Start the program of the service with this descriptor as 0 and 1, signals
+ * being blocked.  Returns NULL, or why not.
+ */
+const char *launch(struct launch *, int fd, char *const *env);
+/* Say so in the log, unless a worker of the service just did. */
+void	 launch_failed(const char *why);
+/* From now on it is this program that is heard, for a client; 0: for none. */
+void	 launch_listen(const struct launch *, uint64_t client);
+/* Some of what it has said so far; there is something. */
+void	 launch_hear(struct launch *, int64_t now);
+/* Its last words; not those of others that may still have its pipe. */
+void	 launch_hear_last(struct launch *, int64_t now);
+/* When to call launch_tell(), for lines that were suppressed; 0: no need. */
+int64_t	 launch_due(void);
+void	 launch_tell(int64_t now);
+/* The worker leaves. */
+void	 launch_stop(void);
+/* How it has ended, for the log: exit=0, signal=SIGTERM. */
+char	*launch_status(const struct launch *, char *buf, size_t size);
+
+/* relay.c: bytes between a client and a program that share no socket */
+
+#define RELAY_ROOM	65536		/* bytes, each way */
+
+struct relay_way {
+	int		 from, to;
+	char		*room;
+	size_t		 start, end;	/* what is yet to be sent */
+	uint64_t	 left;		/* UINT64_MAX: to the end */
+	uint64_t	 moved;
+	bool		 over;		/* and the end was passed on */
+};
+
+struct relay {
+	struct relay_way in, out;	/* from the client, and to it */
+	int64_t		 moved_at;
+	bool		 reset;		/* by the client, or lost */
+};
+
+void	 relay_begin(struct relay *, int client, int program);
+/* What to wait for, from the client and from the program. */
+void	 relay_events(const struct relay *, struct pollfd pfd[2]);
+/* Move what can be moved now. */
+void	 relay_move(struct relay *);
+/* Nobody is there to send to, and what has been written is all. */
+void	 relay_last(struct relay *);
+bool	 relay_is_over(const struct relay *);
+/* What it has moved; and when, unless the kernel has told for the client. */
+void	 relay_traffic(const struct relay *, struct traffic *);
+
+/* prespawn.c: programs that are started before their clients come */
+
+#define PRESPAWN_MAX	16		/* in each worker */
+
+struct prespawned {
+	struct launch	 launch;
+	int		 fd;		/* our end of its sockets; -1: none */
+	int64_t		 born;
+	bool		 settled;	/* taken, or it has ended and may be */
+};
+
+/* In a worker, before its first client; 0, or -1 after having said why. */
+int	 prespawn_setup(const struct conf_service *, char *const *env);
+/* Before each accept(2): have as many waiting as there should be. */
+void	 prespawn_rest(void);
+/*
+ * One for a client, until prespawn_done(): that has waited longest, or else
+ * one that is started now.  Returns NULL, or why there is none.
+ */
+const char *prespawn_take(struct prespawned **);
+void	 prespawn_done(struct prespawned *);
+/*
+ * The worker has been told to leave: those that wait are told to end, and so
+ * see the end of their input.  They are known to session_end_all().
+ */
+void	 prespawn_retire(const struct launch *but);
+
 /* exec.c: a program for each connection */
 
 /* In a worker, before its first client; 0, or -1 after having said why. */
 int	 exec_start(const struct worker *);
 void	 exec_serve(struct conn *);
-/* Between two clients, when accept(2) was interrupted. */
-void	 exec_interrupted(void);
+/* Before each accept(2). */
+void	 exec_rest(void);
 /* The worker leaves. */
 void	 exec_stop(void);
 
@@ -1221,6 +1312,12 @@ extern volatile sig_atomic_t handler_pending[];	/* by signal number */
 extern volatile sig_atomic_t handler_retired;
 /* Worker: the client is to go if it has been silent; it clears it. */
 extern volatile sig_atomic_t handler_room;
+/*
+ * A worker sleeps in accept(2), or is about to, and a program that ends is to
+ * wake it; it has: the listener is pulled away, for prespawn.c to put back.
+ */
+extern volatile sig_atomic_t handler_asleep;
+extern volatile sig_atomic_t handler_woken;
 /* Worker: known before the handler is installed. */
 extern pid_t handler_master;
 extern unsigned int handler_drain_seconds;
@@ -1228,6 +1325,7 @@ extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
 void	 handler_make_room(int);	/* worker: a silent client goes */
+void	 handler_program_ended(int);	/* worker */
 void	 handler_nothing(int);
 
 /* numbers.c: what is counted, by each worker in its slot */

@@ -163,6 +163,9 @@ add_variables(struct reader *r, char *p, struct rule *rule)
 
 	while (*p == ',') {
 		name = p + 1;
+		if (r->list->no_variables)
+			return wrong(r, name, "must not be there: programs of "
+			    "prespawn start before their clients");
 		len = strcspn(name, "=");
 		if ((why = bad_name(name, len)) != NULL)
 			return wrong(r, name, why);

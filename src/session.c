@@ -163,3 +163,46 @@ session_reap(void)
 	}
 	strays = pid == 0;
 }
+
+/* Until there is none, or until then; 0: for ever. */
+static void
+wait_for_all(int64_t until)
+{
+	int64_t left = -1;
+
+	for (;;) {
+		session_reap();
+		if (until != 0 && (left = until - clock_now()) < 0)
+			left = 0;
+		if (LIST_EMPTY(&sessions) || left == 0 ||
+		    (until != 0 && handler_pending[SIGQUIT]))
+			break;
+		sig_poll(NULL, 0, left);
+	}
+}
+
+static void
+signal_all(int number)
+{
+	const struct session *s;
+
+	LIST_FOREACH(s, &sessions, entry)
+		session_signal(s, number);
+}
+
+void
+session_end_all(int64_t grace)
+{
+	sigset_t old;
+
+	if (LIST_EMPTY(&sessions))
+		return;
+	sig_block(&old);
+	if (grace > 0) {
+		signal_all(SIGTERM);
+		wait_for_all(clock_now() + grace);
+	}
+	signal_all(SIGKILL);
+	wait_for_all(0);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}

@@ -79,6 +79,9 @@ const struct setting settings[SETTINGS] = {
 	    "a variable of the program's environment; may be repeated" },
 	{ "exec-stderr", TYPE_CHOICE, SERVICE(exec_stderr), true, 0, 0,
 	    stderrs, "log", "where the standard error of exec goes" },
+	{ "prespawn", TYPE_NUMBER, SERVICE(prespawn), true, 0, PRESPAWN_MAX,
+	    NULL, "0",
+	    "programs of exec that wait in each worker for their clients" },
 	{ "backlog", TYPE_NUMBER, SERVICE(backlog), true, 1, 65535, NULL,
 	    "4096", "clients that may wait in the queue of a socket" },
 	{ "tcp-nodelay", TYPE_CHOICE, SERVICE(tcp_nodelay), true, 0, 0,
@@ -438,6 +441,8 @@ setting_is_for(const struct setting *row, enum conf_kind kind)
 	for (i = 0; i < sizeof(only) / sizeof(only[0]); i++)
 		if (strcmp(row->name, only[i]) == 0)
 			return kind == CONF_RESIDENT;
+	if (strcmp(row->name, "prespawn") == 0)
+		return kind == CONF_EXEC;
 	return true;
 }
 

@@ -143,7 +143,8 @@ sig_programs(bool ignore)
 		if (sig_rows[i].worker == SIG_IGN)
 			sig_set(sig_rows[i].number, handler_nothing,
 			    SA_RESTART);
-	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_nothing, 0);
+	sig_set(SIGUSR2, handler_make_room, 0);	/* as in every worker */
+	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_program_ended, 0);
 	sig_set(SIGQUIT, handler_note, 0);
 }
 

@@ -46,7 +46,7 @@ enum accepted {
 struct life {
 	const struct worker *self;
 	void		(*serve)(struct conn *);
-	void		(*interrupted)(void);	/* in accept; or NULL, ... */
+	void		(*before)(void);	/* accept; or NULL, ... */
 	void		(*stop)(void);		/* ... likewise */
 	const struct preforkd_service *service;	/* NULL: of another kind */
 	struct slot	*slot;
@@ -380,7 +380,8 @@ accept_failed(struct life *l)
 	case ETIMEDOUT:
 		return ACCEPT_AGAIN;
 	default:
-		return handler_retired ? ACCEPT_AGAIN : ACCEPT_SICK;
+		return handler_retired || handler_woken ? ACCEPT_AGAIN :
+		    ACCEPT_SICK;
 	}
 }
 
@@ -441,8 +442,8 @@ leave(struct life *l, int code)
 static void
 disturbed(struct life *l)
 {
-	if (l->interrupted != NULL)
-		l->interrupted();
+	if (l->before != NULL)
+		l->before();
 	if (l->linger.count > 0 && !handler_retired)
 		sweep(l);
 }
@@ -471,6 +472,8 @@ accept_loop(struct life *l)
 
 	while (!handler_retired &&
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
+		if (l->before != NULL)
+			l->before();
 		if ((ms = admit_pause()) > 0)
 			rest(l, ms);
 		if (handler_retired)
@@ -584,7 +587,7 @@ start_service(struct life *l, const struct conf_service *conf)
 		return start_module(l, conf);
 	case CONF_EXEC:
 		l->serve = exec_serve;
-		l->interrupted = exec_interrupted;
+		l->before = exec_rest;
 		l->stop = exec_stop;
 		return exec_start(l->self);
 	case CONF_RESIDENT:

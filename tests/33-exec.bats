@@ -199,6 +199,8 @@ os.execv(sys.argv[1], sys.argv[1:])' "$PREFORKD" -d -1 -o "status-file $STATUS" 
 		[ "$n" = "$i" ]
 	done
 	[ "$(ask x "${ADDRESSES[1]##*:}")" = 1 ]
+	other=$(echo x | timeout "$DEADLINE" nc -N -s 127.0.0.2 127.0.0.1 "$PORT")
+	[ "$other" = 1 ]
 	for i in 1 2 3; do
 		exec {c[i]}<&-
 	done

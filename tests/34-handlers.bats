@@ -79,6 +79,15 @@ is_dead() { ! kill -0 "$1" 2> /dev/null; }
 	wait_for logged 'in=6 out=.* end=idle-timeout first="" signal=SIGTERM'
 }
 
+@test "idle-timeout counts from the last byte, not from when that was seen" {
+	serve 'echo $$; exec cat' 'idle-timeout 2s'
+	client
+	read -r pid <&"$C"
+	BEGIN=$EPOCHREALTIME
+	echo x >&"$C"
+	ends_in 2000 3500
+}
+
 @test "idle-timeout is kept for a client that takes nothing of what is sent" {
 	serve 'exec yes' 'idle-timeout 1s'
 	BEGIN=$EPOCHREALTIME
@@ -183,6 +192,11 @@ os._exit(0)
 	second=$(head -c 1 < "/dev/tcp/127.0.0.1/$PORT")
 	[ "$second" = x ]
 	took "$BEGIN" 0 4000
+	# when it has closed the first one, which might wait for the client
+	wait_for has_few_descriptors "$(workers)"
+	for i in 1 2; do
+		[ "$(timeout "$DEADLINE" head -c 1 < "/dev/tcp/127.0.0.1/$PORT")" = x ]
+	done
 	exec {C}<&-
 }
 

@@ -300,6 +300,16 @@ queue_is() {
 	say pid
 }
 
+@test "a program that was stopped hears that it is to leave" {
+	CONF='drain-timeout 15s' serve
+	say pid
+	kill -STOP "$WHO"
+	from=$EPOCHREALTIME
+	stop
+	took "$from" 0 10000
+	run -1 grep 'killing' "$LOG"
+}
+
 @test "stop-signal is what a program is told by" {
 	CONF='stop-signal SIGUSR1' serve -t
 	say pid

@@ -7,7 +7,7 @@ load helper
 load clients
 
 accepted_more_than() {
-	[ "$(status | awk '/^greet/ {print $2}')" -gt "$1" ]
+	[ "$(accepted)" -gt "$1" ]
 }
 queue_shown() { status | grep -E "^$ADDRESS +greet +$1 "; }
 greeted_again() { [ -n "$(ask x)" ]; }

@@ -222,10 +222,10 @@ faketime_server() {
 	export ASAN_OPTIONS=detect_leaks=0	# it cannot look when traced
 	calls=poll,ppoll,read,write,wait4,accept4,recvfrom,sendto,recvmsg,sendmsg
 	start_greet -o 'workers-spare 4' -o 'workers-idle-time 200ms'
-	mapfile -t all < <(workers)
+	mapfile -t all < <({ workers; logger_pid; } | sed 's/^/-p/')
 	strace -qq -o "$D/trace" -e "trace=$calls" \
 	    -e "inject=$calls:error=EINTR:when=1+3" -p "$M" \
-	    $(printf -- '-p %s ' "${all[@]}" "$(logger_pid)") 3>&- &
+	    "${all[@]}" 3>&- &
 	STRACE=$!
 	wait_for traced
 	storm -n "$(often 300 3000)" -c 4
@@ -361,7 +361,7 @@ random_runs() {
 		}
 		log_grammar "$LOG"
 	done
-	no_members
+	wait_for no_members	# the tracer of slow_system ends a little later
 }
 
 # slow_system: every fourth of these calls of the next servers takes longer.

@@ -101,7 +101,7 @@ greets() { [[ $(ask l "${1##*:}") == Welcome* ]]; }
 	[[ $(echo x | timeout 5 nc -NU "$D/sock") == Welcome* ]]
 }
 
-has_served() { [ "$(status | awk '$1 == "greet" { print $2 }')" -ge "$1" ]; }
+has_served() { [ "$(accepted)" -ge "$1" ]; }
 
 @test "G16 what waits in the queue at a stop is for the next server" {
 	hold_sockets 127.0.0.1:0

@@ -101,11 +101,11 @@ dumpable|yes
 log|syslog
 '
 ROOT_ONLY='user group chroot new-privileges'
-# Seen in 68-generations, 68-supervisors, 41-limits, 42-rules, 42-proxy and
-# 33-exec.
+# Seen in 68-generations, 68-supervisors, 41-limits, 42-rules, 42-proxy, 47-prespawn
+# and 33-exec.
 ELSEWHERE='workers-surge on-crash-loop per-source per-source-prefix per-source-rate'
 ELSEWHERE+=' exec-stderr chdir umask nice per-source-for proxy-protocol rate min-rate'
-ELSEWHERE+=' when-full refuse allow deny default rules'
+ELSEWHERE+=' when-full refuse allow deny default rules prespawn'
 
 rows() { "$TOOLS/unit-tables" settings | awk -F '\t' -v r="$1" '$6 == r { print $1 }'; }
 values_of() { awk -F '|' -v n="$1" '$1 == n' <<<"$VALUES"; }

@@ -39,7 +39,7 @@ done(void)
 static char *
 compiled(struct rule_list *list, struct rules *rules)
 {
-	struct rules_source source = { "a", false, { NULL, 0, 0, NULL, 0, 0 } };
+	struct rules_source source = { .service = "a" };
 	const struct rule *clash[2];
 	char *image;
 	size_t size;
@@ -384,7 +384,7 @@ static void
 test_spoilt(void)
 {
 	static const char text[] = "10.0.0.1:allow,A=\"b\"\n[::1]:deny\n";
-	struct rules_source source = { "a", true, { NULL, 0, 0, NULL, 0, 0 } };
+	struct rules_source source = { .service = "a", .deny = true };
 	char error[CONF_ERROR_MAX], *image, *copy, got[200];
 	const struct rule *clash[2];
 	struct rules_answer answer;

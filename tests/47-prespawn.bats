@@ -1,0 +1,365 @@
+# 47-prespawn.bats: programs that wait for their clients.
+
+load helper
+load clients
+
+USER_OPTION=(-o 'workers-spare 1' -o 'workers-min 1')
+
+# serve COMMAND OPTION...: a shell program that waits, in one worker.
+serve() {
+	local program=$1 o
+	local -a options=(-o 'workers-max 1' -o 'prespawn 1')
+	shift
+	for o; do options+=(-o "$o"); done
+	start -l 127.0.0.1:0 "${options[@]}" -- sh -c "$program"
+}
+
+client() { exec {C}<> "/dev/tcp/127.0.0.1/$PORT"; }
+programs() { ps -o pid= --ppid "$(one_worker)" | tr -d ' '; }
+waiting() { [ "$(programs | wc -l)" -eq "$1" ]; }
+other_than() { waiting 1 && [ "$(programs)" != "$1" ]; }
+descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
+
+@test "a program waits in each idle worker, gets the next client, and has a successor" {
+	start -l 127.0.0.1:0 -o 'workers-spare 3' -o 'workers-min 3' \
+	    -o 'workers-max 3' -o 'prespawn 2' -- cat
+	wait_for has_workers 3
+	for w in $(workers); do
+		wait_for test "$(ps -o pid= --ppid "$w" | wc -l)" -eq 2
+	done
+	ps -o pid= --ppid "$(workers | paste -sd ,)" > "$D/before"
+	client
+	echo hello >&"$C"
+	read -r back <&"$C"
+	[ "$back" = hello ]
+	exec {C}<&-
+	wait_for logged 'closed .* in=6 out=6 end=served .* exit=0$'
+	all_wait() { [ "$(ps -o pid= --ppid "$(workers | paste -sd ,)" | wc -l)" -eq 6 ]; }
+	wait_for all_wait
+	[ "$(ps -o pid= --ppid "$(workers | paste -sd ,)" |
+	    grep -cxFf "$D/before")" -eq 5 ]
+}
+
+@test "E11 E12 E13 it has a socket as 0 and 1, its log as 2, no signal ignored, and no peer" {
+	serve 'ls -l /proc/$$/fd; env; exec grep -E "^Sig(Blk|Ign)" /proc/self/status'
+	ask x > "$D/reply"
+	[ "$(grep -cE ' [01] -> socket:' "$D/reply")" -eq 2 ]
+	[ "$(grep -cE ' 2 -> pipe:' "$D/reply")" -eq 1 ]
+	[ "$(grep -cE ' [0-9]+ -> ' "$D/reply")" -eq 3 ]
+	[ "$(awk '/^Sig/ { print $2 }' "$D/reply" | sort -u)" = 0000000000000000 ]
+	grep -E '^[A-Z_]+=' "$D/reply" | grep -vE '^(PWD|OLDPWD|SHLVL|_)=' |
+	    sort > "$D/env"
+	printf '%s\n' PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+	    PREFORKD_SERVICE=sh | diff - "$D/env"
+}
+
+@test "what it says before its client comes is kept for the client" {
+	serve 'echo early; echo complaint >&2; read x; echo "late $x"'
+	client
+	read -r first <&"$C"
+	[ "$first" = early ]
+	echo now >&"$C"
+	read -r second <&"$C"
+	[ "$second" = 'late now' ]
+	exec {C}<&-
+	wait_for logged 'program says service=sh client=1 pid=[0-9]* text="complaint"'
+}
+
+@test "one that has said all and ended well waits on as its words, without a process" {
+	serve 'echo "$$ said"'
+	wait_for waiting 0
+	n=$(count_logged error)
+	for i in 1 2 3 4; do
+		ask x > "$D/reply.$i"
+		grep -q said "$D/reply.$i"
+		wait_for logged "client=$i .*end=served .* exit=0\$"
+	done
+	[ "$(sort -u "$D"/reply.* | wc -l)" -eq 4 ]
+	[ "$n" -eq 0 ]
+	wait_for waiting 0
+}
+
+@test "one that is killed while it waits is replaced, and told of in the log" {
+	serve 'exec cat'
+	wait_for waiting 1
+	p=$(programs)
+	kill -KILL "$p"
+	wait_for other_than "$p"
+	wait_for logged 'error: exec sh service=sh failures=1: signal=SIGKILL while it waited'
+	[ "$(ask x)" = x ]
+}
+
+@test "A07 programs that die at once are tried less and less often; clients are served" {
+	open_directory
+	cat > "$D/prog" <<-END
+	#!/bin/sh
+	echo >> $D/count
+	echo why >&2
+	test -e $D/ready && exec cat
+	exit 3
+	END
+	chmod 755 "$D/prog"
+	: > "$D/count"
+	chmod 666 "$D/count"
+	BEGIN=$EPOCHREALTIME
+	start -l 127.0.0.1:0 -o 'workers-max 1' -o 'prespawn 1' -- "$D/prog"
+	wait_for logged 'exec .*prog service=prog failures=[0-9]+: exit=3 while it waited'
+	many() { [ "$(wc -l < "$D/count")" -ge 6 ]; }
+	wait_for many			# 3 at once, then 0.1, 0.2, 0.4 s, less a quarter
+	took "$BEGIN" 500 20000
+	[ "$(count_logged 'exit=3 while')" -le $(($(since "$BEGIN") / 1000000 + 2)) ]
+	logged 'client=0 pid=[0-9]* text="why"'
+	[ -z "$(ask x)" ]
+	wait_for logged 'client=1 .*exit=3$'
+	touch "$D/ready"
+	[ "$(ask x)" = x ]
+	wait_for waiting 1
+}
+
+@test "C15 a program that is gone costs a line a second, and each client an end" {
+	open_directory
+	cp "$(type -P cat)" "$D/prog"
+	start -l 127.0.0.1:0 -o 'workers-max 1' -o 'prespawn 1' -- "$D/prog"
+	w=$(workers)
+	BEGIN=$SECONDS
+	rm "$D/prog"
+	[ "$(ask x)" = x ]		# by the one that was waiting
+	for i in 2 3 4 5; do [ -z "$(ask x)" ]; done
+	logged 'exec .*/prog service=prog failures=[0-9]+: No such file'
+	[ "$(count_logged 'error: exec')" -le $((SECONDS - BEGIN + 1)) ]
+	cp "$(type -P cat)" "$D/prog"
+	[ "$(ask x)" = x ]
+	[ "$(workers)" = "$w" ]
+}
+
+@test "D05 the end of the input reaches the program, and its answer the client" {
+	serve 'wc -c; echo done'
+	[ "$(head -c 1000000 /dev/zero | timeout 20 nc -N 127.0.0.1 "$PORT" | xargs)" = \
+	    '1000000 done' ]
+}
+
+@test "the end of the output reaches the client, who still can send" {
+	open_directory
+	cat > "$D/prog.py" <<-'END'
+	import socket, sys
+	s = socket.socket(fileno=0)
+	s.sendall(b"all\n")
+	s.shutdown(socket.SHUT_WR)
+	n = 0
+	while True:
+	    b = s.recv(65536)
+	    if not b: break
+	    n += len(b)
+	print(n, file=sys.stderr)
+	END
+	serve "exec python3 $D/prog.py"
+	timeout 20 python3 - "$PORT" <<-'END'
+	import socket, sys
+	c = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+	assert c.recv(10) == b"all\n"
+	assert c.recv(10) == b""
+	c.sendall(b"x" * 500000)
+	END
+	wait_for logged 'program says .* text="500000"'
+	wait_for logged 'in=500000 out=4 end=served .* exit=0'
+}
+
+@test "100 MB go both ways at once, and each byte arrives" {
+	serve 'exec cat'
+	timeout 60 python3 - "$PORT" "$(often 20 100)" <<-'END'
+	import hashlib, os, socket, sys, threading
+	c = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+	block = os.urandom(1000003)
+	sent = hashlib.sha1()
+	def send():
+	    for i in range(int(sys.argv[2])):
+	        piece = block[i:] + block[:i]
+	        sent.update(piece)
+	        c.sendall(piece)
+	    c.shutdown(socket.SHUT_WR)
+	t = threading.Thread(target=send)
+	t.start()
+	got = hashlib.sha1()
+	while True:
+	    b = c.recv(1 << 20)
+	    if not b: break
+	    got.update(b)
+	t.join()
+	assert got.digest() == sent.digest()
+	END
+	n=$(($(often 20 100) * 1000003))
+	wait_for logged "in=$n out=$n end=served"
+}
+
+@test "what a program has written when it ends is not lost on a slow client" {
+	# a stray keeps the socket
+	serve 'setsid sh -c "echo \$\$; exec sleep 300" & read x; '\
+'head -c 3000000 /dev/zero; exit 5'
+	timeout 30 python3 - "$PORT" > "$D/stray" <<-'END'
+	import socket, sys, time
+	c = socket.socket()
+	c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+	c.connect(("127.0.0.1", int(sys.argv[1])))
+	print(c.recv(100).decode())
+	c.sendall(b"go\nand more that nobody reads")
+	n = 0
+	while True:
+	    if n < 40000: time.sleep(0.02)
+	    b = c.recv(4096 if n < 40000 else 65536)
+	    if not b: break
+	    n += len(b)
+	assert n == 3000000, n
+	END
+	read -r stray < "$D/stray"
+	wait_for logged "out=$((3000001 + ${#stray})) end=served .* exit=5"
+	kill "$stray"
+}
+
+@test "D04 a client that takes nothing holds the program up, and meets idle-timeout" {
+	serve 'exec yes' 'idle-timeout 1s'
+	BEGIN=$EPOCHREALTIME
+	client
+	wait_for logged 'end=idle-timeout first="" signal=SIG(TERM|PIPE)'
+	took "$BEGIN" 1000 5000
+	exec {C}<&-
+	rss=$(awk '/^VmRSS/ { print $2 }' "/proc/$(one_worker)/status")
+	[ "$rss" -lt 8000 ]
+}
+
+@test "D09 a client that resets the connection is the end of both ways" {
+	serve 'cat > /dev/null; echo over >&2; exec yes'
+	timeout 20 python3 - "$PORT" <<-'END'
+	import socket, struct, sys
+	c = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+	c.sendall(b"x" * 100000)
+	c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+	c.close()
+	END
+	wait_for logged 'end=reset .* signal=SIGPIPE'
+	logged 'text="over"'
+}
+
+@test "first-byte-timeout and connection-timeout end a program that has a client" {
+	serve 'trap "" TERM; cat; sleep 300' 'first-byte-timeout 500ms' \
+	    'connection-timeout 1s'
+	BEGIN=$EPOCHREALTIME
+	client
+	timeout 10 cat <&"$C" > "$D/rest" || true
+	took "$BEGIN" 1500 5000
+	exec {C}<&-
+	wait_for logged 'in=0 out=0 end=first-byte-timeout .*signal=SIGKILL'
+	client
+	echo x >&"$C"
+	timeout 10 cat <&"$C" > "$D/rest" || true
+	exec {C}<&-
+	wait_for logged 'in=2 out=2 end=connection-timeout .*signal=SIGKILL'
+}
+
+@test "a Unix connection is counted, and has its idle-timeout" {
+	open_directory
+	start -l "unix:$D/socket" -o 'prespawn 1' -o 'log-connections end' \
+	    -o 'idle-timeout 1s' -- cat
+	BEGIN=$EPOCHREALTIME
+	(echo hello; sleep 5) | timeout 10 nc -U "$D/socket"
+	took "$BEGIN" 1000 9000
+	wait_for logged 'in=6 out=6 end=idle-timeout'
+}
+
+@test "a reload ends those that wait, and has new ones; a worker killed takes its own along" {
+	serve 'exec cat'
+	wait_for waiting 1
+	p=$(programs)
+	kill -HUP "$M"
+	wait_for logged 'reloaded generation=2'
+	wait_for gone "$p"
+	wait_for waiting 1
+	p=$(programs)
+	kill -KILL "$(one_worker)"
+	wait_for gone "$p"
+	[ "$(ask x)" = x ]
+}
+
+@test "a reload changes how many wait" {
+	conf() {
+		printf '%s\n' 'service a' "listen $1" 'exec cat' 'workers-max 1' \
+		    "prespawn $2" > "$D/conf"
+	}
+	conf 127.0.0.1:0 1
+	start -f "$D/conf"
+	wait_for waiting 1
+	for n in 3 0 2; do
+		conf "$ADDRESS" "$n"
+		kill -HUP "$M"
+		wait_for has_workers 1
+		wait_for waiting "$n"
+		[ "$(ask x)" = x ]
+	done
+}
+
+@test "a stop lets the client finish, and ends those that wait at once" {
+	serve 'echo $$; exec cat' 'prespawn 2'
+	wait_for waiting 2
+	client
+	read -r busy <&"$C"
+	idle=$(programs | grep -vx "$busy")
+	kill -TERM "$M"
+	wait_for gone "$idle"
+	echo x >&"$C"
+	read -r back <&"$C"
+	[ "$back" = x ]
+	exec {C}<&-
+	ended 0
+}
+
+@test "E05 one that waits and ignores SIGTERM is killed with its children" {
+	serve 'trap "" TERM; sleep 300; sleep 300'
+	members() { ps -o pid= --sid "$1" | wc -l; }
+	wait_for waiting 1
+	p=$(programs)
+	two() { [ "$(members "$p")" -ge 2 ]; }
+	wait_for two
+	BEGIN=$EPOCHREALTIME
+	stop
+	took "$BEGIN" 0 5000
+	[ "$(members "$p")" -eq 0 ]
+}
+
+@test "1,000 connections leave no process and no descriptor" {
+	serve 'read x; case $x in a) exit 1;; b) kill -9 $$;; c) (setsid sleep 0.1 &);; d) exec <&- >&-;; esac; echo "$x"'
+	wait_for waiting 1
+	ask x
+	wait_for waiting 1
+	before=$(descriptors)
+	for i in $(seq "$(often 15 250)"); do
+		for x in a b c d; do ask "$x" > "$D/reply" || true; done
+	done
+	wait_for waiting 1
+	same() { [ "$(descriptors)" -le "$before" ]; }
+	wait_for same || { echo "$before, then $(descriptors)"; false; }
+}
+
+@test "prespawn is refused where it means nothing, and beyond its bounds" {
+	while IFS='|' read -r kind line why; do
+		printf 'service a\nlisten :0\n%s\n%s\n' "$kind" "$line" > "$D/conf"
+		run -1 "$PREFORKD" -n -f "$D/conf"
+		[[ $output == "preforkd: $D/conf:4: $why"* ]] || {
+			echo "$line: $output"
+			false
+		}
+	done <<-'END'
+	run greet|prespawn 1|service a: prespawn: must be in a service of exec
+	resident sleep 1|prespawn 1|service a: prespawn: must be in a service of exec
+	exec cat|prespawn 17|prespawn 17: must be 0 to 16
+	exec cat|prespawn -1|prespawn -1: must be 0 to 16
+	exec cat|prespawn x|prespawn x: must be 0 to 16
+	exec cat|prespawn|prespawn "": must
+	END
+	printf '10.:allow,A="b"\n' > "$D/rules"
+	printf 'service a\nlisten :0\nexec cat\nprespawn 1\nrules %s\n' \
+	    "$D/rules" > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/rules:1: "*'must not be there: programs of prespawn start before their clients' ]]
+	printf 'service a\nlisten :0\nexec cat\nprespawn 16\nrlimit-nofile 60\n' > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:5: service a: rlimit-nofile 60: must be at least 83, for prespawn 16" ]]
+}
