@@ -134,7 +134,7 @@ bool
 http_read(struct conn *c, struct http_request *r)
 {
 	const int64_t total_at = c->total_at;
-	char head[HTTP_HEAD];
+	char head[HTTP_HEAD] = "";
 	const char *wrong = NULL;
 	size_t size = 0;
 	ssize_t n;
