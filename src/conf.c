@@ -51,13 +51,35 @@ settle_kind(struct loader *ld, struct load_section *section)
 		    service->name);
 	if (service->kind != CONF_RUN)
 		service->run.service = NULL;
-	if (service->env != NULL && service->kind != CONF_EXEC &&
-	    service->kind != CONF_RESIDENT)
-		return load_wrong(ld, load_origin(ld, section,
-		    "env"), "service %s: env: must be for a program, of exec "
-		    "or resident",
-		    service->name);
 	return 0;
+}
+
+/* For a program, which has room for them. */
+static int
+check_env(struct loader *ld, const struct load_section *section)
+{
+	const struct conf_service *service = section->service;
+	size_t n = 0, bytes = 0, longest = 0, len;
+	char *const *word;
+
+	for (word = service->env; word != NULL && *word != NULL; word++) {
+		n++;
+		bytes += strlen(*word) + 1;
+		if ((len = strcspn(*word, "=")) > longest)
+			longest = len;
+	}
+	if (n > 0 && service->kind != CONF_EXEC &&
+	    service->kind != CONF_RESIDENT)
+		return load_wrong(ld, load_origin(ld, section, "env"),
+		    "service %s: env: must be for a program, of exec or "
+		    "resident", service->name);
+	if (n <= PROGRAM_OWN_VARIABLES && bytes <= PROGRAM_OWN_TEXT &&
+	    longest < PROGRAM_NAME)
+		return 0;
+	return load_wrong(ld, load_origin(ld, section, "env"), "service %s: "
+	    "env: must be at most %d variables of %d bytes in all, each name "
+	    "of at most %d", service->name, PROGRAM_OWN_VARIABLES,
+	    PROGRAM_OWN_TEXT, PROGRAM_NAME - 1);
 }
 
 /* Defaults, and -o, are for whichever services they suit. */
@@ -246,6 +268,7 @@ check(struct loader *ld)
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		if (settle_kind(ld, section) == -1 ||
 		    check_kind(ld, section) == -1 ||
+		    check_env(ld, section) == -1 ||
 		    check_about(ld, section) == -1 ||
 		    check_memory(ld, section) == -1 ||
 		    check_rules(ld, section) == -1 ||

@@ -906,6 +906,10 @@ void	 sources_repair(struct source *table, const pid_t *pid, int nslots);
 			    "/usr/sbin:/usr/bin:/sbin:/bin"
 #define PROGRAM_VARIABLES	256
 #define PROGRAM_TEXT		32768	/* bytes of all variables */
+/* What `env' may take of it; the rest is for what is said of a client. */
+#define PROGRAM_OWN_VARIABLES	200
+#define PROGRAM_OWN_TEXT	16384
+#define PROGRAM_NAME		256	/* of a variable, with NUL */
 
 struct program_env {
 	int		 n;

@@ -103,7 +103,7 @@ void
 program_env_start(struct program_env *e, const struct conf_service *conf)
 {
 	char *const *word;
-	char name[256];
+	char name[PROGRAM_NAME];
 	size_t len;
 
 	e->n = 0;
@@ -112,9 +112,7 @@ program_env_start(struct program_env *e, const struct conf_service *conf)
 	program_env_put(e, "PATH", "%s", PROGRAM_PATH);
 	program_env_put(e, "PREFORKD_SERVICE", "%s", conf->name);
 	for (word = conf->env; word != NULL && *word != NULL; word++) {
-		len = strcspn(*word, "=");
-		if (len >= sizeof(name))
-			continue;
+		len = strcspn(*word, "=");	/* conf.c saw to its length */
 		memcpy(name, *word, len);
 		name[len] = '\0';
 		program_env_put(e, name, "%s", *word + len + 1);

@@ -87,6 +87,29 @@ os.execv(sys.argv[1], sys.argv[1:])' "$PREFORKD" -d -1 -o "status-file $STATUS" 
 	grep -qE '^TCPREMOTEPORT=[1-9][0-9]*$' "$D/env"
 }
 
+@test "200 variables reach the program, and one more is refused" {
+	printf '%s\n' 'service env' 'listen 127.0.0.1:0' 'exec env' > "$D/conf"
+	for i in {1..200}; do echo "env V$i=$i"; done >> "$D/conf"
+	start -f "$D/conf"
+	ask x > "$D/env"
+	[ "$(grep -c '^V' "$D/env")" -eq 200 ]
+	grep -q '^TCPREMOTEPORT=' "$D/env"
+	stop
+	what="service env: env: must be at most 200 variables of 16384 bytes in all, each name of at most 255"
+	echo 'env ONE=more' >> "$D/conf"
+	run "$PREFORKD" -n -f "$D/conf"
+	[ "$status" -eq 1 ]
+	[ "$output" = "preforkd: $D/conf:204: $what" ]
+	long=$(printf '%0300d' 1)
+	for line in "env N${long:45}=x" "$(yes "env A=$long$long" | head -n 28 |
+	    awk '{ sub("A", "A" NR); print }')"; do
+		printf '%s\n' 'service env' 'listen 127.0.0.1:0' 'exec env' "$line" > "$D/conf"
+		run "$PREFORKD" -n -f "$D/conf"
+		[ "$status" -eq 1 ]
+		[[ "$output" == *"$what" ]]
+	done
+}
+
 @test "the environment tells the ends of an IPv6 and of a Unix connection" {
 	cat > "$D/conf" <<-END
 	service env
