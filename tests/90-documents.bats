@@ -263,6 +263,18 @@ tags() {
 	    grep -E '\.[ch]$' | sort | diff "$D/files" -
 }
 
+@test "the services in README are configurations that are read" {
+	awk -v d="$D" '
+	/^    [^ ]/ && !on { on = 1; text = ""; served = 0 }
+	/^[^ ]/ && on { if (served) { printf "%s", text > (d "/readme" ++n) } on = 0 }
+	on { text = text substr($0, 5) "\n" }
+	on && /^    service / { served = 1 }' "$TOP/README"
+	[ -e "$D/readme3" ]
+	for each in "$D"/readme*; do
+		"$PREFORKD" -n -f "$each"
+	done
+}
+
 @test "the files and directories that README and HACKING name exist" {
 	grep -ohE '\<(src|tests|man|etc|build-aux)/[a-zA-Z0-9_./-]+[a-zA-Z0-9]' \
 	    "$TOP/README" "$TOP/HACKING" |
