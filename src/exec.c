@@ -291,6 +291,7 @@ time_left(const struct watch *w)
 		until = earlier(until, w->kill_at);
 	else {
 		until = earlier(until, w->look_at);
+		until = earlier(until, w->program->session.look_at);
 		until = earlier(until, w->conn->total_at);
 		until = earlier(until, w->drain_at);
 	}
@@ -393,6 +394,7 @@ static void
 serve(struct watch *w)
 {
 	launch_listen(w->program, w->conn->number);
+	w->program->session.fd = w->conn->fd;
 	watch(w);
 	account(w);
 }

@@ -971,6 +971,11 @@ bool	 program_ended(pid_t, int *status);
 struct session {
 	LIST_ENTRY(session) entry;
 	pid_t		 pid;
+	int		 fd;		/* of the client that is served, or -1 */
+	bool		 told;		/* to end: nobody is waited for */
+	int64_t		 last_at;	/* its program has ended: then the ... */
+	int64_t		 look_at;	/* ... others are, or when silent */
+	uint64_t	 moved;		/* bytes of the client, last asked */
 	bool		 over;		/* and reaped, with all of it */
 	int		 status;	/* then: as from waitpid(2) */
 };
@@ -983,12 +988,13 @@ void	 session_rest(void);
 /* A program has been started; the session is known until it is over. */
 void	 session_begin(struct session *, pid_t);
 /* For the process group of the program. */
-void	 session_signal(const struct session *, int);
+void	 session_signal(struct session *, int);
 /* All there are: SIGTERM, so many ms later SIGKILL, and wait for them. */
 void	 session_end_all(int64_t grace);
 /*
- * Reap whoever has ended, and end the sessions of programs among them.  Waits
- * at most 0.5 s, for processes that it has killed.
+ * Reap whoever has ended, and end the sessions of programs among them: one
+ * that serves a client when nobody is left in it, or at look_at, to be called
+ * again then.  Waits at most 0.5 s, for processes that it has killed.
  */
 void	 session_reap(void);
 

@@ -2,7 +2,9 @@
  * session.c: the sessions that programs of this worker lead, to their end.
  *
  * When a program has ended, what is left of its session is killed, before its
- * pid can be anybody else's.  What has left the session, by setsid(2), is its
+ * pid can be anybody else's.  While a client is served, that is put off: what
+ * hands the last words of the program on, as the other half of recordio(1)
+ * does, has until nothing has moved for 0.2 s, and 1 s at most.  What has left the session, by setsid(2), is its
  * own: it goes on, and is reaped here when it ends, for orphans of the
  * programs become children of the worker (PR_SET_CHILD_SUBREAPER).  So no
  * zombie stays, and only children that have not been reaped are signalled.
@@ -29,6 +31,8 @@
 
 #define MEMBERS_TIME	500	/* ms, for those killed to die */
 #define MEMBERS_EVERY	5
+#define LAST_SILENT	200	/* ms, for those that are left, ... */
+#define LAST_TIME	1000	/* ... and while they go on */
 
 static LIST_HEAD(, session) sessions = LIST_HEAD_INITIALIZER(sessions);
 static bool strays;			/* there are children of none */
@@ -62,25 +66,26 @@ session_rest(void)
 void
 session_begin(struct session *s, pid_t pid)
 {
-	s->pid = pid;
-	s->over = false;
+	*s = (struct session){ .pid = pid, .fd = -1 };
 	LIST_INSERT_HEAD(&sessions, s, entry);
 }
 
 void
-session_signal(const struct session *s, int number)
+session_signal(struct session *s, int number)
 {
+	s->told = true;
 	if (!s->over && kill(-s->pid, number) == -1)
 		log_warn("kill of a program pid=%ld", (long)s->pid);
 }
 
 /*
- * Kill and reap the children that belong to a session that has lost its
- * leader: number and session stay the same while one is not reaped.  Returns
- * how many there were, and whether all are dead.
+ * The children that belong to a session whose leader has ended: number and
+ * session stay the same while one is not reaped.  Reaps those that have ended,
+ * once all are killed when `end' says so.  Returns how many there were, and
+ * whether all are dead.
  */
 static int
-kill_members(pid_t session, bool *dead)
+look_at_members(pid_t session, bool end, bool *dead)
 {
 	FILE *children;
 	int n = 0;
@@ -90,9 +95,9 @@ kill_members(pid_t session, bool *dead)
 	if ((children = fopen("/proc/thread-self/children", "re")) == NULL)
 		return 0;
 	while (fscanf(children, "%d", &pid) == 1) {
-		if (pid <= 1 || getsid(pid) != session)
+		if (pid <= 1 || pid == session || getsid(pid) != session)
 			continue;
-		if (kill(pid, SIGKILL) == -1) {
+		if (end && kill(pid, SIGKILL) == -1) {
 			log_warn("kill of a program's child pid=%ld",
 			    (long)pid);
 			continue;
@@ -112,9 +117,34 @@ end_members(pid_t session)
 	const int64_t until = clock_now() + MEMBERS_TIME;
 	bool dead;
 
-	while (kill_members(session, &dead) > 0 && clock_now() < until)
+	while (look_at_members(session, true, &dead) > 0 &&
+	    clock_now() < until)
 		if (!dead)
 			sig_poll(NULL, 0, MEMBERS_EVERY);
+}
+
+/* Whether the others of a session whose program has ended may go on. */
+static bool
+goes_on(struct session *s)
+{
+	const int64_t now = clock_now();
+	struct traffic t;
+	bool dead;
+
+	if (s->fd == -1 || s->told)
+		return false;
+	look_at_members(s->pid, false, &dead);
+	if (dead)
+		return false;
+	if (s->last_at == 0) {
+		s->last_at = now + LAST_TIME;
+		s->look_at = now + LAST_SILENT;
+	}
+	if (traffic_of(s->fd, &t) && t.moved != s->moved) {
+		s->moved = t.moved;
+		s->look_at = now + LAST_SILENT;
+	}
+	return now < s->look_at && now < s->last_at;
 }
 
 static struct session *
@@ -151,9 +181,12 @@ session_reap(void)
 			waitpid(pid, NULL, WNOHANG);
 			continue;
 		}
+		if (goes_on(s))
+			break;
 		kill(-pid, SIGKILL);
 		waitpid(pid, &s->status, WNOHANG);
 		s->over = true;
+		s->look_at = 0;
 		LIST_REMOVE(s, entry);
 		if (who_ended() == -1) {
 			pid = -1;
@@ -161,7 +194,7 @@ session_reap(void)
 		}
 		end_members(pid);
 	}
-	strays = pid == 0;
+	strays = pid >= 0;
 }
 
 /* Until there is none, or until then; 0: for ever. */
@@ -184,7 +217,7 @@ wait_for_all(int64_t until)
 static void
 signal_all(int number)
 {
-	const struct session *s;
+	struct session *s;
 
 	LIST_FOREACH(s, &sessions, entry)
 		session_signal(s, number);

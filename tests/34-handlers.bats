@@ -139,6 +139,36 @@ in_session() { [ "$(ps -o pid= --sid "$2" | wc -l)" -ge "$1" ]; }
 	no_children
 }
 
+# Programs that wait for a client may be there.
+no_child_sleeps() {
+	local w
+	for w in $(workers); do
+		not grep -q sleep <<<"$(ps -o comm= --ppid "$w")" || return 1
+	done
+}
+
+# As recordio does, whose other half is the program's child.
+last_words_arrive() {
+	serve 'read -r x; { sleep 0.1; head -c 3000000 /dev/zero; echo last; exec sleep 300; } & exit 3' "$@"
+	for i in 1 2 3; do
+		client
+		BEGIN=$EPOCHREALTIME
+		echo >&"$C"
+		ends_in 100 2000
+		[ "$(wc -c < "$D/rest")" -eq 3000005 ]
+	done
+	wait_for logged 'client=3 .* out=3000005 .*exit=3'
+	no_child_sleeps
+}
+
+@test "who hands the last words of a program on may do so when it has ended" {
+	last_words_arrive
+}
+
+@test "the same of a program that was started before its client came" {
+	last_words_arrive 'prespawn 1'
+}
+
 @test "what has left the session of a program is its own, and no zombie when it ends" {
 	serve 'setsid sh -c "echo \$\$; exec sleep 300" & read x'
 	for n in 1 2 3 4; do	# whoever watches it can still watch others
