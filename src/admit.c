@@ -62,6 +62,23 @@ admit_open(const struct worker *w)
 	return ruleset_map(&me.rules, w->rules, w->conf->name);
 }
 
+/*
+ * What was taken at a slower rate, before a reload, or by a service that had
+ * this row: no more than a burst and a turn for each worker may be ahead.
+ */
+static void
+forget_slower_rate(void)
+{
+	const struct conf_rate *rate = &me.conf->rate;
+	const int64_t most = clock_now() * 1000 + interval(rate) *
+	    (rate->burst + me.conf->workers_max);
+	int64_t full_at = atomic_load(&me.service->full_at);
+
+	if (full_at > most)
+		atomic_compare_exchange_strong(&me.service->full_at, &full_at,
+		    most);
+}
+
 bool
 admit_start(const struct worker *w)
 {
@@ -74,6 +91,7 @@ admit_start(const struct worker *w)
 	me.secret = w->board->shown->secret;
 	me.row = w->service;
 	me.slot = w->number;
+	forget_slower_rate();
 	for (line = conf->per_source_for; line != NULL && *line != NULL &&
 	    me.nexceptions < CONF_EXCEPTIONS_MAX; line++)
 		if (value_limit(*line, &me.exception[me.nexceptions]))
@@ -155,7 +173,7 @@ claim(const struct conn *c)
 	me.claim.key = 0;
 	if (!address_bits(&c->peer, &source))
 		return NULL;		/* a Unix socket has no addresses */
-	me.limit.now = c->started * 1000;
+	me.limit.now = clock_now() * 1000;	/* a proxy may take its time */
 	set_limits(&source);
 	address_cut(&source, source.ipv6 ? me.conf->per_source_prefix.ipv6 :
 	    me.conf->per_source_prefix.ipv4);
@@ -261,6 +279,15 @@ admit_again(void)
 	limit.interval = 0;
 	return me.claim.key == 0 || source_claim(me.table, &me.claim, me.slot,
 	    &limit) != SOURCE_FULL;
+}
+
+void
+admit_give_back(void)
+{
+	if (me.reserved)
+		atomic_fetch_sub(&me.service->full_at,
+		    interval(&me.conf->rate));
+	me.reserved = false;
 }
 
 void

@@ -49,13 +49,13 @@ queued(const struct status *s, uint32_t service)
 }
 
 static uint32_t
-starting(const struct snapshot *s, uint32_t service)
+in_state(const struct snapshot *s, uint32_t service, uint32_t state)
 {
 	uint32_t i, n = 0;
 
 	for (i = 0; i < s->nslots; i++)
 		n += s->slot[i].service == service &&
-		    s->slot[i].state == SLOT_STARTING;
+		    s->slot[i].state == state;
 	return n;
 }
 
@@ -69,13 +69,15 @@ room(const struct snapshot *s, uint32_t service)
 	return left * 100 <= most ? 1 : (int)(left * 100 / most);
 }
 
+/* And nobody is there for the next client, whom it would need to be mended. */
 static bool
 throttled(const struct snapshot *s, uint32_t service)
 {
 	const struct status_service *row = &s->status.service[service];
 
 	return row->retry_at != 0 &&
-	    (row->delayed > 0 || starting(s, service) > 0);
+	    in_state(s, service, SLOT_IDLE) == 0 && (row->delayed > 0 ||
+	    in_state(s, service, SLOT_STARTING) > 0);
 }
 
 /* The room of the least roomy one, or who is throttled, or -1. */
@@ -107,7 +109,9 @@ answer(struct conn *c, const struct snapshot *s)
 	const char *about = view_about(), *trouble;
 	int percent = judge(s, about, &trouble);
 
-	if (s->status.state > MASTER_RUNNING)
+	if (!s->alive)
+		conn_printf(c, "down # no master\n");
+	else if (s->status.state > MASTER_RUNNING)
 		conn_printf(c, "drain\n");
 	else if (s->status.state == MASTER_STARTING)
 		conn_printf(c, "down # starting\n");

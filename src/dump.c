@@ -1,7 +1,7 @@
 /*
  * dump.c: a configuration back to text, a value or all of it.
  *
- * What it writes is read again by conf.c and value.c to the same values, and
+ * What it writes is read again by load.c and value.c to the same values, and
  * asks no name service: users and owners are numbers.
  */
 

@@ -179,7 +179,7 @@ put_service(const struct view *v, int i)
 	fprintf(v->out, ",\"throttled\":%s,\"programs\":%u,"
 	    "\"per_source\":%u,\n \"accepted\":%" PRIu64 ",\"served\":%" PRIu64
 	    ",\"bytes_in\":%" PRIu64 ",\"bytes_out\":%" PRIu64,
-	    row->retry_at != 0 ? "true" : "false", t->programs,
+	    tally_is_throttled(row, t) ? "true" : "false", t->programs,
 	    row->per_source, n[NUMBER_ACCEPTED], n[NUMBER_SERVED],
 	    n[NUMBER_IN], n[NUMBER_OUT]);
 	put_kinds(v, "refused", refusal_names, &n[NUMBER_REFUSED]);

@@ -52,6 +52,16 @@ launch_failed(const char *why)
 	    service->command[CONF_EXEC][0], service->name, n, why);
 }
 
+static void
+close_words(struct launch *l)
+{
+	if (l->words[0] == -1)
+		return;
+	close(l->words[0]);
+	close(l->words[1]);
+	l->words[0] = -1;
+}
+
 /*
  * Its standard error, for the program.  Both ends of the pipe stay open, or
  * the program would wake this worker when it closes its own, just before the
@@ -65,17 +75,12 @@ open_words(struct launch *l, int fd)
 		return fd;
 	if (pipe2(l->words, O_CLOEXEC) == -1)
 		return -1;
+	/* The program could read from its own end, and leave nothing here. */
+	if (fcntl(l->words[0], F_SETFL, O_NONBLOCK) == -1) {
+		close_words(l);
+		return -1;
+	}
 	return l->words[1];
-}
-
-static void
-close_words(struct launch *l)
-{
-	if (l->words[0] == -1)
-		return;
-	close(l->words[0]);
-	close(l->words[1]);
-	l->words[0] = -1;
 }
 
 /*
@@ -129,7 +134,7 @@ launch_hear(struct launch *l, int64_t now)
 
 	if (n > 0)
 		says_feed(&says, now, words, (size_t)n);
-	else if (n == 0 || errno != EINTR)
+	else if (n == 0 || (errno != EINTR && errno != EAGAIN))
 		close_words(l);
 }
 

@@ -257,7 +257,8 @@ put_limits(const struct view *v)
 		if (!used(v, i))
 			continue;
 		begin(v, "throttled", i);
-		fprintf(v->out, "} %d\n", row[i].retry_at != 0);
+		fprintf(v->out, "} %d\n", tally_is_throttled(&row[i],
+		    &v->sum[i]));
 	}
 }
 

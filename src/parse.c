@@ -3,7 +3,7 @@
  *
  * Owns the syntax: blanks, comments, quotes, numbers and durations with
  * units, and what a file must be like to be read at all.  A leaf that knows
- * no setting; what it says is wrong goes to conf.c, which adds file and line.
+ * no setting; what it says is wrong goes to load.c, which adds file and line.
  * It must not trust a byte: text may be anything a disk holds.
  *
  * Limits: 16384 bytes a line, 256 words a line.  Control

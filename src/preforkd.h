@@ -160,7 +160,7 @@ int	 error_at(char error[CONF_ERROR_MAX], const char *what,
 /* `FILE:LINE', or for line 0 `FILE' alone, escaped; returns buf. */
 char	*error_place(char buf[ERROR_PLACE], const char *file, int line);
 
-/* conf.c: load a configuration, check it, dump it, compare it */
+/* conf.c: a configuration, checked as a whole, compared and freed */
 
 /* One `listen' line. */
 struct conf_listen {
@@ -544,7 +544,7 @@ int	 ruleset_seal(int fd);
  */
 int	 ruleset_map(struct rules *, int fd, const char *service);
 
-/* setting.c: the table of settings, and one value of it */
+/* setting.c: the table of settings, what is allowed for each */
 
 enum setting_type {
 	TYPE_NUMBER,		/* int */
@@ -1087,6 +1087,8 @@ const char *admit(const struct conn *);
  * whether it said something that must not be lost when it is closed.
  */
 bool	 admit_refuse(const struct conn *);
+/* The worker leaves, and with it a turn of the rate that it waited for. */
+void	 admit_give_back(void);
 /* The connection is over. */
 void	 admit_left(void);
 /* ... but its client keeps the worker: whether it may, until admit_left(). */
@@ -1718,6 +1720,8 @@ struct tally {
 
 /* Fill one for each row of services; returns how many slots are unstable. */
 unsigned int tally(const struct snapshot *, struct tally[CONF_SERVICES_MAX]);
+/* Starts are tried one at a time, after early deaths, and it lacks workers. */
+bool	 tally_is_throttled(const struct status_service *, const struct tally *);
 /*
  * Write why a server that lives does not serve well, each reason with `; '
  * behind it, escaped; nothing when it does.

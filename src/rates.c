@@ -119,7 +119,7 @@ pause_until(int64_t when)
 
 	fflush(stdout);
 	while ((ms = when - clock_now()) > 0)
-		poll(NULL, 0, (int)ms);
+		poll(NULL, 0, ms < INT_MAX ? (int)ms : INT_MAX);
 }
 
 static int

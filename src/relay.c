@@ -111,6 +111,15 @@ was_reset(struct relay *r)
 	shutdown(r->in.to, SHUT_RDWR);
 }
 
+/* The client takes nothing more; what it has sent goes on to the program. */
+static void
+takes_nothing(struct relay *r)
+{
+	r->reset = true;
+	give_up(&r->out);
+	shutdown(r->out.from, SHUT_RD);
+}
+
 static bool
 is_later(int error)
 {
@@ -147,7 +156,7 @@ move(struct relay *r, struct relay_way *w)
 			if (is_later(errno))
 				break;
 			if (w == &r->out)
-				was_reset(r);
+				takes_nothing(r);
 			else
 				give_up(w);
 			break;

@@ -477,9 +477,9 @@ snapshot_read_slots(struct snapshot *s, char error[CONF_ERROR_MAX])
 		    load_status(&s->file[STATUS], &s->status, error) == -1)
 			return -1;
 		if (forget_buried(s, nburials))
-			break;
+			return 0;
 	}
-	return 0;
+	return unstable(&s->file[STATUS], error);
 }
 
 void

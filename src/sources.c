@@ -126,7 +126,7 @@ take(struct source *table, uint64_t key, int64_t now)
 				continue;
 			if (pass == 1 && atomic_load(&s->full_at) > now)
 				continue;
-			if (pass > 0 && !idle(s))
+			if (!idle(s))	/* a free one: of one who died */
 				continue;
 			if (seize(s, old, key) && find(table, key, s) != NULL)
 				seize(s, key, FREE);
@@ -140,14 +140,20 @@ take(struct source *table, uint64_t key, int64_t now)
 static bool
 slow_enough(struct source *s, const struct source_limit *limit, int64_t now)
 {
+	const int64_t most = limit->interval * limit->burst;
 	int64_t full_at = atomic_load(&s->full_at), next;
 
 	if (limit->interval == 0)
 		return true;
 	do {
 		next = (full_at > now ? full_at : now) + limit->interval;
-		if (next - now > limit->interval * limit->burst)
+		if (next - now > most) {
+			/* It may be of a slower rate, before a reload. */
+			if (full_at > now + most)
+				atomic_compare_exchange_strong(&s->full_at,
+				    &full_at, now + most);
 			return false;
+		}
 	} while (!atomic_compare_exchange_weak(&s->full_at, &full_at, next));
 	return true;
 }
@@ -237,7 +243,7 @@ sources_repair(struct source *table, const pid_t *pid, int nslots)
 
 	for (i = 0; i < SOURCES; i++) {
 		key = atomic_load(&table[i].key);
-		for (j = 0; key != FREE && j < SOURCE_CELLS; j++) {
+		for (j = 0; j < SOURCE_CELLS; j++) {
 			owner = atomic_load(&table[i].cell[j]);
 			if (owner != 0 && (owner > nslots ||
 			    pid[owner - 1] == 0))

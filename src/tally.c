@@ -58,11 +58,17 @@ quoted(const char *text)
 	return log_quote(buf, sizeof(buf), text, strlen(text));
 }
 
+bool
+tally_is_throttled(const struct status_service *row, const struct tally *t)
+{
+	return row->retry_at != 0 && row->delayed + t->starting > 0;
+}
+
 static void
 service_troubles(FILE *out, const struct status_service *row,
     const struct tally *t)
 {
-	if (row->retry_at != 0 && row->delayed + t->starting > 0)
+	if (tally_is_throttled(row, t))
 		fprintf(out, "%s is throttled; ", quoted(row->name));
 	else if (row->delayed > 0)
 		fprintf(out, "%s lacks workers; ", quoted(row->name));

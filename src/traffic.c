@@ -54,6 +54,7 @@ traffic_of(int fd, struct traffic *t)
 	struct tcp_info info;
 	uint32_t quiet;
 
+	*t = (struct traffic){ 0 };
 	if (!ask(fd, &info))
 		return false;
 	t->in = info.tcpi_bytes_received;
@@ -75,7 +76,7 @@ bool
 traffic_of(int fd, struct traffic *t)
 {
 	(void)fd;
-	memset(t, 0, sizeof(*t));
+	*t = (struct traffic){ 0 };
 	return false;
 }
 

@@ -3,7 +3,7 @@
  *
  * One function for each type of setting.c's table; all fill the field that the
  * row tells of.  It may call parse.c and address.c; it knows no file, no line
- * and no section, which are conf.c's.  Users, groups and owners are looked up,
+ * and no section, which are load.c's.  Users, groups and owners are looked up,
  * which can hang in a name service: so the master loads only the dump of a
  * check child, where they are numbers.
  */
@@ -22,6 +22,7 @@
 #define FACILITIES	(sizeof(facilities) / sizeof(facilities[0]))
 #define OWNER_MAX	80			/* USER:GROUP */
 #define RATE_MAX	1000000
+#define RATE_LONGEST	(100 * SETTING_YEAR)	/* ms, of a burst */
 #define LIMIT_TEXT	96	/* bytes of a line of per-source-for */
 #define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
 
@@ -304,7 +305,8 @@ set_rate(bool bursts, struct conf_rate *rate, char *text)
 		return true;
 	word = strsep(&rest, " ");
 	return bursts && strcmp(word, "burst") == 0 && rest != NULL &&
-	    parse_number(rest, 1, RATE_MAX, &rate->burst);
+	    parse_number(rest, 1, RATE_MAX, &rate->burst) &&
+	    rate->per / rate->count <= RATE_LONGEST / rate->burst;
 }
 
 bool

@@ -35,10 +35,11 @@ view_take(struct snapshot *s, char error[CONF_ERROR_MAX])
 	int i;
 
 	snapshot_attach(s, self->board);
-	for (i = 0; snapshot_read(s, error) == -1; i++) {
+	for (i = 0; snapshot_read(s, error) == -1 ||
+	    snapshot_read_slots(s, error) == -1; i++) {
 		if (i == VIEW_TRIES)
 			return -1;
 		poll(NULL, 0, 1);
 	}
-	return snapshot_read_slots(s, error);
+	return 0;
 }

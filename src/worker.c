@@ -430,9 +430,10 @@ leave(struct life *l, int code)
 	no_longer_idle(l);
 	if (l->linger.count > 0)
 		poke();		/* somebody should take its place */
-	linger_finish(&l->linger);
+	admit_give_back();
 	if (l->stop != NULL)
 		l->stop();
+	linger_finish(&l->linger);
 	if (l->service != NULL)
 		module_leave(l->service, handler_drain_seconds);
 	_exit(code);

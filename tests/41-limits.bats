@@ -2,6 +2,7 @@
 
 load helper
 load clients
+load reload
 
 # A name that is another source: any address of 127.0.0.0/8 can connect.
 from() { timeout "$DEADLINE" nc -N -s "$1" 127.0.0.1 "$PORT"; }
@@ -50,7 +51,7 @@ refuses() { [ -z "$(echo x | from "$1")" ]; }
 }
 
 @test "D15 per-source-rate lets in a burst, refuses, and is good again by itself" {
-	start_greet -o 'per-source-rate 10/1s burst 3'
+	start_greet -o 'per-source-rate 1/1s burst 3'
 	for i in 1 2 3; do greets 127.0.0.1; done
 	for i in 1 2 3 4 5 6; do from 127.0.0.1 <<< x; done > "$D/more"
 	[ "$(grep -c Welcome "$D/more")" -le 3 ]
@@ -141,6 +142,29 @@ pest() {
 	grep -E 'ok=40 ' "$D/storm"
 	[ "$(count_logged 'accepting pauses, the rate is reached')" -eq 1 ]
 	not logged refused
+}
+
+rated() { greet_conf 'workers-spare 1' "$@"; }
+
+@test "a faster rate is in force at once after a reload, for the service and for a source" {
+	rated 'rate 2/1h' 'per-source-rate 1/1h'
+	start -f "$D/conf"
+	greets 127.0.0.1
+	refuses 127.0.0.1	# and has taken the second turn
+	rated 'rate 1000/1s' 'per-source-rate 10/1s'
+	reload
+	wait_for greets 127.0.0.1
+}
+
+@test "a worker that leaves gives back the turn of the rate that it waited for" {
+	rated 'rate 5/10s' 'workers-min 8' 'workers-max 8'
+	start -f "$D/conf"
+	for i in 1 2 3 4 5; do greets 127.0.0.1; done
+	for i in 1 2 3; do reload; done
+	# the first of the eight that wait has its turn in 2 s, not in 18
+	begin=$EPOCHREALTIME
+	greets 127.0.0.1
+	took "$begin" 0 6000
 }
 
 has_descriptors() { [ "$(find "/proc/$1/fd" -mindepth 1 | wc -l)" -eq "$2" ]; }

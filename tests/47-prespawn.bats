@@ -194,7 +194,7 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 @test "what a program has written when it ends is not lost on a slow client" {
 	# a stray keeps the socket
 	serve 'setsid sh -c "echo \$\$; exec sleep 300" & read x; '\
-'head -c 3000000 /dev/zero; exit 5'
+'head -c 4500000 /dev/zero; exit 5'
 	timeout 30 python3 - "$PORT" > "$D/stray" <<-'END'
 	import socket, sys, time
 	c = socket.socket()
@@ -208,10 +208,10 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	    b = c.recv(4096 if n < 40000 else 65536)
 	    if not b: break
 	    n += len(b)
-	assert n == 3000000, n
+	assert n == 4500000, n
 	END
 	read -r stray < "$D/stray"
-	wait_for logged "out=$((3000001 + ${#stray})) end=served .* exit=5"
+	wait_for logged "out=$((4500001 + ${#stray})) end=served .* exit=5"
 	kill "$stray"
 }
 
@@ -237,6 +237,25 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	END
 	wait_for logged 'end=reset .* signal=SIGPIPE'
 	logged 'text="over"'
+}
+
+# The program's next word meets a reset while much is on its way to it.
+@test "what a client has sent that left without reading is still the program's" {
+	: > "$D/got"
+	chmod 666 "$D/got"
+	open_directory
+	serve "echo hello; sleep 0.5; echo again; sleep 0.1; cat > '$D/got'"
+	timeout "$DEADLINE" python3 - "$PORT" <<-'END'
+	import fcntl, socket, struct, sys, termios, time
+	s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+	s.sendall(b"x" * 450000)
+	while struct.unpack("i", fcntl.ioctl(s, termios.TIOCOUTQ, b"1234"))[0]:
+	    time.sleep(0.001)
+	s.recv(1)
+	s.close()	# with bytes unread: a reset
+	END
+	wait_for logged 'closed .*in=450000 .*end=reset'
+	[ "$(stat -c %s "$D/got")" -eq 450000 ]
 }
 
 @test "first-byte-timeout and connection-timeout end a program that has a client" {

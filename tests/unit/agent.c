@@ -82,6 +82,7 @@ reset(void)
 	workers(0, SLOT_FREE, SLOTS);
 	memset(s->service, 0, sizeof(s->service));
 	memset(s->listener, 0, sizeof(s->listener));
+	s->pid = getppid();
 	s->state = MASTER_RUNNING;
 	s->slots_used = SLOTS;
 	s->started = clock_now() - 61000;
@@ -133,6 +134,8 @@ test_services(void)
 	expect("all have been started", "up 50%\n");
 	workers(1, SLOT_STARTING, 1);
 	expect("one is tried", "down # mail is throttled\n");
+	workers(1, SLOT_IDLE, 1);
+	expect("somebody is there all the same", "up 50%\n");
 	strlcpy(conf.run.about, "ftp", sizeof(conf.run.about));
 	expect("one that is not there", "down # no service ftp\n");
 	conf.run.about[0] = '\0';
