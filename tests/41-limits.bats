@@ -269,6 +269,7 @@ has_descriptors() { [ "$(find "/proc/$1/fd" -mindepth 1 | wc -l)" -eq "$2" ]; }
 	per-source-rate 10/0|per-source-rate 10/0: must be NUMBER/DURATION
 	per-source-rate 10/1s often 3|per-source-rate 10/1s often 3: must be
 	rate 0/1s|rate 0/1s: must be NUMBER/DURATION
+	rate 1/8760h burst 300000|rate 1/8760h burst 300000: must be NUMBER/DURATION
 	min-rate 10/1s burst 2|min-rate 10/1s burst 2: must be NUMBER/DURATION, a
 	per-source-for 10.0.0.1/8 3|per-source-for 10.0.0.1/8: must have no bits behind
 	per-source-for ::ffff:10.0.0.1 3|per-source-for ::ffff:10.0.0.1: must be written as the IPv4
