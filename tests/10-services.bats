@@ -48,7 +48,7 @@ random_file() { head -c "$2" /dev/urandom > "$1"; }
 	start_greet
 	greeted 127.0.0.1 "$PORT" 1 127.0.0.1 "$PORT"
 	greeted 127.0.0.1 "$PORT" 2 127.0.0.1 "$PORT"
-	logged "closed 127\.0\.0\.1:[0-9]+ client=2 service=greet seconds=[0-9.]+ in=1 out=$(wc -c < "$D/got") end=served first=\"l\""
+	wait_for logged "closed 127\.0\.0\.1:[0-9]+ client=2 service=greet seconds=[0-9.]+ in=1 out=$(wc -c < "$D/got") end=served first=\"l\""
 }
 
 @test "greet to nc over IPv6 shows the address without brackets" {

@@ -53,7 +53,7 @@ as_nobody() {
 	[ "${ADDRESSES[3]}" = "unix:$D/s" ]
 	for address in "${ADDRESSES[@]}"; do
 		"$TOOLS/storm" -g -n 5 "$address"
-		logged "notice: serving ${address//[\[\]]/.} service=greet"
+		wait_for logged "notice: serving ${address//[\[\]]/.} service=greet"
 	done
 }
 
@@ -136,7 +136,7 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 	mapfile -t ADDRESSES < "$D/addresses"
 	[ "${#ADDRESSES[@]}" -eq 1 ]
 	[[ ${ADDRESSES[0]} == 0.0.0.0:* ]]
-	logged 'listen \[::\]:0: socket: Address family not supported'
+	wait_for logged 'listen \[::\]:0: socket: Address family not supported'
 	kill -INT "$(ps -o pid= --ppid "$M")"
 	ended 0
 }
@@ -309,7 +309,7 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 	limit=$(cat /proc/sys/net/core/somaxconn)
 	[ "$limit" -lt 65535 ] || skip 'somaxconn allows every backlog'
 	start_greet -o "backlog $((limit + 1))"
-	logged "backlog $((limit + 1)) of $ADDRESS is cut to $limit "
+	wait_for logged "backlog $((limit + 1)) of $ADDRESS is cut to $limit "
 	stop
 	rm "$LOG"
 	start_greet -o "backlog $limit"
@@ -324,7 +324,7 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 	start -f "$D/conf"
 	echo "backlog $((limit + 1))" >> "$D/conf"
 	status reload
-	logged "backlog $((limit + 1)) of $ADDRESS is cut to $limit "
+	wait_for logged "backlog $((limit + 1)) of $ADDRESS is cut to $limit "
 	status reload
 	[ "$(count_logged 'is cut to')" -eq 1 ]
 }

@@ -236,7 +236,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$PREFORKD" -d -1 -o "status-file $STATUS" 
 fails_by() {
 	[ -z "$(ask x)" ]
 	wait_for logged "error: exec $D/prog service=prog failures=[0-9]+: $1\$"
-	logged 'end=failed first=""$'
+	wait_for logged 'end=failed first=""$'
 }
 
 @test "C15 a program that is gone or spoilt: the client meets the end, the log says why" {
@@ -324,9 +324,9 @@ traced() { ! grep -q '^TracerPid:	0$' "/proc/$1/status"; }
 	pid=$(sed -nE 's/.*client=1 pid=([0-9]+) text="one"/\1/p' "$LOG")
 	says="notice: program says service=prog client=1 pid=$pid text="
 	[ "$(count_logged "$says")" -eq 5 ]
-	logged "${says}\"2026-11-26T00:00:00.000Z preforkd\\[1\\] alert: x\""
-	logged "${says}\"\\\\033\\[1m\\\\000\\\\\"\\\\\\\\\""
-	logged "${says}\"\""
+	wait_for logged "${says}\"2026-11-26T00:00:00.000Z preforkd\\[1\\] alert: x\""
+	wait_for logged "${says}\"\\\\033\\[1m\\\\000\\\\\"\\\\\\\\\""
+	wait_for logged "${says}\"\""
 	# before the client is logged as gone
 	[ "$(grep -n 'text="last"' "$LOG" | cut -d : -f 1)" -lt \
 	    "$(grep -n 'closed.*exit=0' "$LOG" | cut -d : -f 1)" ]

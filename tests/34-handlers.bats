@@ -260,7 +260,7 @@ os._exit(0)
 	kill -TERM "$M"
 	ends_in 1000 4000
 	ended 0
-	logged 'end=drain-timeout first="" signal=SIGTERM'
+	wait_for logged 'end=drain-timeout first="" signal=SIGTERM'
 	run -1 grep 'killing a worker' "$LOG"
 	no_session "$pid"
 }

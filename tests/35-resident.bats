@@ -89,8 +89,8 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	configure 'sh -c "exit 3"'
 	start_quietly -f "$D/conf"
 	ended 1
-	logged 'worker died .*how="exit 3 \(program [0-9]+\)"'
-	logged 'cannot start: its workers die'
+	wait_for logged 'worker died .*how="exit 3 \(program [0-9]+\)"'
+	wait_for logged 'cannot start: its workers die'
 	configure nosuch
 	run -1 "$PREFORKD" -n -f "$D/conf"
 	[[ $output == "preforkd: $D/conf:3: service app: resident nosuch: not found in "* ]]
@@ -104,7 +104,7 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 	rm "$D/good"
 	kill -KILL "$WHO"
 	wait_for logged 'error: workers die before they have served anybody'
-	logged 'worker died .*how="SIGKILL \(program [0-9]+, possible OOM\)"'
+	wait_for logged 'worker died .*how="SIGKILL \(program [0-9]+, possible OOM\)"'
 	[ "$(count_logged 'how="exit 7 ')" -ge 3 ]
 	: > "$D/good"
 	wait_for logged 'no longer throttled service=app'
@@ -253,7 +253,7 @@ queue_is() {
 	from=$EPOCHREALTIME
 	stop
 	took "$from" 300 3000
-	logged 'warning: killing a resident program .*why="drain-timeout passed"'
+	wait_for logged 'warning: killing a resident program .*why="drain-timeout passed"'
 	gone_or_zombie "$child"
 	gone "$WHO"
 }

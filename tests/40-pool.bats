@@ -212,8 +212,8 @@ asleep() {
 	touch "$FAULT_FILE.fail"
 	start_quietly -o 'user root' -l 127.0.0.1:0 abort
 	ended 1
-	logged 'error: cannot start: its workers die'
-	logged 'how="exit 94 \(the service cannot start\)"'
+	wait_for logged 'error: cannot start: its workers die'
+	wait_for logged 'how="exit 94 \(the service cannot start\)"'
 	[ ! -s "$D/addresses" ]
 }
 

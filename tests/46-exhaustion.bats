@@ -135,7 +135,7 @@ short_of_descriptors() {
 		for i in 1 2 3 4; do greeted; done
 		wait_for logged "worker died pid=$w .*exit 92 \(its listener is unusable\)"
 		wait "$TRACER" || true
-		logged "error: accept on $ADDRESS"
+		wait_for logged "error: accept on $ADDRESS"
 		wait_for has_workers 3
 	done
 	greeted
@@ -147,7 +147,7 @@ short_of_descriptors() {
 	kill -KILL "$(one_worker)"
 	wait_for logged 'warning: fork: Resource temporarily unavailable'
 	wait_for has_workers 2
-	logged 'fork works again'
+	wait_for logged 'fork works again'
 	no_more_faults
 	# nothing has been counted twice
 	wait_for slots_are idle 2
@@ -247,7 +247,7 @@ start_lonely() {
 	wait_for slots_are busy 8
 	exec 8>&-
 	wait "$hold"
-	logged 'fork works again'
+	wait_for logged 'fork works again'
 }
 
 # try_start CALLS ERROR N: a start with the N-th of these calls failing, in a
@@ -404,7 +404,7 @@ limited() {
 		quick
 		case $rc in
 		0)	served=$((served + 1))
-			logged 'notice: serving ' ;;
+			wait_for logged 'notice: serving ' ;;
 		1|127)	refused=$((refused + 1))
 			grep -E 'Cannot allocate|out of memory|shared' "$LOG" ;;
 		*)	echo "$kb kB: exit $rc"
@@ -478,7 +478,7 @@ told_at() {
 		told_at "$step"
 		grep -q 'SIGTERM' "$D/trace"
 		[ $rc -eq 0 ]
-		logged ' notice: stopped '
+		wait_for logged ' notice: stopped '
 		wait_for no_members
 		not has_temporary_files
 	done

@@ -108,7 +108,7 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	wait_for many			# 3 at once, then 0.1, 0.2, 0.4 s, less a quarter
 	took "$BEGIN" 500 20000
 	[ "$(count_logged 'exit=3 while')" -le $(($(since "$BEGIN") / 1000000 + 2)) ]
-	logged 'client=0 pid=[0-9]* text="why"'
+	wait_for logged 'client=0 pid=[0-9]* text="why"'
 	[ -z "$(ask x)" ]
 	wait_for logged 'client=1 .*exit=3$'
 	touch "$D/ready"
@@ -125,7 +125,7 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	rm "$D/prog"
 	[ "$(ask x)" = x ]		# by the one that was waiting
 	for i in 2 3 4 5; do [ -z "$(ask x)" ]; done
-	logged 'exec .*/prog service=prog failures=[0-9]+: No such file'
+	wait_for logged 'exec .*/prog service=prog failures=[0-9]+: No such file'
 	[ "$(count_logged 'error: exec')" -le $((SECONDS - BEGIN + 1)) ]
 	cp "$(type -P cat)" "$D/prog"
 	[ "$(ask x)" = x ]
@@ -236,7 +236,7 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	c.close()
 	END
 	wait_for logged 'end=reset .* signal=SIGPIPE'
-	logged 'text="over"'
+	wait_for logged 'text="over"'
 }
 
 # The program's next word meets a reset while much is on its way to it.

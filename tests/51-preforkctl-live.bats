@@ -239,7 +239,7 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 	mv "$LOG" "$D/old"
 	told 0 reopened reopen
 	[ -e "$LOG" ]
-	logged 'notice: log reopened'
+	wait_for logged 'notice: log reopened'
 	mv "$LOG" "$D/older"
 	mkdir "$LOG"
 	told 1 'preforkctl: the log could not be reopened *' reopen
@@ -349,7 +349,7 @@ root_namespace() {
 	# with its process 1 ends all of the container
 	run nsenter -t "$one" -p -m "$PREFORKCTL" -s "$STATUS" stop
 	wait $unshare
-	logged 'notice: stopped clients-cut=0'
+	wait_for logged 'notice: stopped clients-cut=0'
 }
 
 @test "a master of another pid namespace is seen to live, and not signalled" {

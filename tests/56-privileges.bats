@@ -91,7 +91,7 @@ refused() {
 @test "without a user setting and without _preforkd it is nobody, with a warning" {
 	with_users
 	start_greet
-	logged 'warning: no user _preforkd here, serving as nobody service=greet'
+	wait_for logged 'warning: no user _preforkd here, serving as nobody service=greet'
 	has_dropped "$(one_worker)" 65534 65534
 }
 
@@ -134,12 +134,12 @@ refused() {
 
 @test "user root is served, with a warning" {
 	start_greet -o 'user root'
-	logged 'warning: serving as root service=greet'
+	wait_for logged 'warning: serving as root service=greet'
 	[ "$(numbers "$(one_worker)" Uid)" = "$(four 0)" ]
 	[ "$(numbers "$(one_worker)" NoNewPrivs)" -eq 1 ]
 	stop
 	start_greet -o "user $ID:0"
-	logged 'warning: serving in the group of root service=greet'
+	wait_for logged 'warning: serving in the group of root service=greet'
 }
 
 @test "H03 what is no user or group is refused, and never root by accident" {
@@ -181,7 +181,7 @@ refused() {
 	wait_for started
 	rm -r "$dir"
 	BASE_FDS=$(master_fds)
-	logged 'warning: only root can change these: user, group and chroot ignored service=greet'
+	wait_for logged 'warning: only root can change these: user, group and chroot ignored service=greet'
 	w=$(one_worker)
 	[ "$(numbers "$w" Uid)" = "$(four "$ID")" ]
 	[ "$(numbers "$w" NoNewPrivs)" -eq 1 ]

@@ -383,7 +383,7 @@ table() {
 	wait_for [ -e "$D/log" ]
 	[ "$(pid)" -eq "$old" ]
 	init 0 stop
-	logged 'stopped clients-cut=0'
+	wait_for logged 'stopped clients-cut=0'
 }
 
 @test "J12 two servers by one script: a link, and files of its name" {
@@ -428,7 +428,7 @@ table() {
 	init 0 status
 	said "pid $(pid 'other one')\$"
 	ctl other | grep -qE '^greet +.* 3$'
-	logged 'debug: worker born'
+	wait_for logged 'debug: worker born'
 	init 0 reload
 	init 0 stop
 	sed -i 's/workers-max/workers-mux/' "$ETC/default/preforkd"
@@ -449,7 +449,7 @@ table() {
 	echo x >&8
 	wait $stop
 	exec 8>&-
-	logged 'stopped clients-cut=0 clients=1'
+	wait_for logged 'stopped clients-cut=0 clients=1'
 	init 3 status
 }
 

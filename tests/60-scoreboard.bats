@@ -74,7 +74,7 @@ signals_are_ours() {
 	sed -nE 's/^kill\((-?[0-9]+), .*/\1/p' "$D/signals" | sort -u > "$D/to"
 	! grep -vE '^kill\(|^---' "$D/signals" || return 1
 	while read -r pid; do
-		logged " worker born pid=$pid " || return 1
+		wait_for logged " worker born pid=$pid " || return 1
 	done < "$D/to"
 }
 
@@ -267,7 +267,7 @@ worker_descriptors() {
 	[ "$(kind "$D")" != tmpfs ] || skip 'no disk here'
 	[ "$(kind /dev/shm)" = tmpfs ] || skip 'no memory here'
 	start_greet
-	logged "warning: status-file $STATUS: on a disk, which may hold up workers\$"
+	wait_for logged "warning: status-file $STATUS: on a disk, which may hold up workers\$"
 	stop
 	: > "$LOG"
 	memory=$(mktemp -d /dev/shm/preforkd-XXXXXX)
@@ -275,7 +275,7 @@ worker_descriptors() {
 	stop
 	rm -r "$memory"
 	not logged 'on a disk'
-	logged 'notice: serving'
+	wait_for logged 'notice: serving'
 }
 
 @test "preforkctl shows a running server as it is" {

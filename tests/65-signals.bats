@@ -154,7 +154,7 @@ faketime_server() {
 	kill -TERM "$M"
 	ended 0
 	took "$t" 0 4000
-	logged 'stopping at once why="a second SIGTERM"'
+	wait_for logged 'stopping at once why="a second SIGTERM"'
 }
 
 @test "SIGINT and SIGQUIT stop at once, with clients and without" {
@@ -211,7 +211,7 @@ faketime_server() {
 	exec 7>&-
 	[ "$rc" -eq 2 ]
 	[ "$(count_logged 'stopping')" -eq 1 ]
-	logged 'stopping at once why="SIGINT or SIGQUIT"'
+	wait_for logged 'stopping at once why="SIGINT or SIGQUIT"'
 	not logged 'worker died'
 	[[ $(last_line) == *'stopped clients-cut=2 clients=2' ]]
 	release_cut

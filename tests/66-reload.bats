@@ -64,7 +64,7 @@ load reload
 	wait_for logged 'notice: reloaded generation=2'
 	ask x
 	wait_for logged 'info: closed .*client=2 '
-	logged 'info: connected .*client=2 '
+	wait_for logged 'info: connected .*client=2 '
 	not logged 'client=1 '
 	greet_conf 'log-connections end'
 	reload
@@ -311,13 +311,13 @@ most_generations() {
 		n=$(count_logged 'reload failed')
 		kill -HUP "$M"
 		wait_for eval "[ \$(count_logged 'reload failed') -gt $n ]"
-		logged 'reload failed, everything stays as it was: its workers die'
+		wait_for logged 'reload failed, everything stays as it was: its workers die'
 		status | grep '^reload: *failed .*: its workers die'
 		answers "$ADDRESS" hello
 		rm "$FAULT_FILE$how"
 		wait_for same_fds
 	done
-	logged 'how="exit 94 \(the service cannot start\)"'
+	wait_for logged 'how="exit 94 \(the service cannot start\)"'
 	wait_for has_workers 2
 	[ "$(workers)" = "$before" ]
 	reload
@@ -456,7 +456,7 @@ impatient() {
 	[[ $(ask x) == Welcome* ]]
 	wait_for logged 'reload failed'
 	took "$t" 1500 5000
-	logged 'reload failed, .*: the check took too long'
+	wait_for logged 'reload failed, .*: the check took too long'
 	status | grep '^reload: *failed .*: the check took too long'
 	not logged stranger
 	reload

@@ -335,8 +335,8 @@ rolled_back() { [ "$(count_logged 'reload failed')" -eq "$1" ]; }
 	reload
 	wait_for has_listeners 1
 	took "$t" 1000 4000
-	logged "warning: clients in the queue are cut, drain-timeout passed address=$second queued=3"
-	logged 'killing a worker .*why="drain-timeout passed"'
+	wait_for logged "warning: clients in the queue are cut, drain-timeout passed address=$second queued=3"
+	wait_for logged 'killing a worker .*why="drain-timeout passed"'
 	wait_for has_workers 1
 	BASE_FDS=$(master_fds)
 	queue_read

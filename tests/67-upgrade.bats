@@ -54,7 +54,7 @@ load upgrade
 	[ "$(count_logged 'worker died')" -eq 1 ]
 	same_fds
 	stop
-	logged "stopped clients-cut=0 clients=$(($(stormed ok) + 3))\$"
+	wait_for logged "stopped clients-cut=0 clients=$(($(stormed ok) + 3))\$"
 }
 
 @test "a full pool finds room for its successors when the layout changes" {
@@ -197,7 +197,7 @@ greet_conf() {
 	touch "$FAULT_FILE"
 	run -1 ctl upgrade
 	[[ $output == *'but the old workers go on: its workers die' ]]
-	logged 'error: upgraded, but the old workers go on from=.* to=.*: its workers die'
+	wait_for logged 'error: upgraded, but the old workers go on from=.* to=.*: its workers die'
 	status | grep '^upgrade: *failed .*: its workers die'
 	wait_for same_fds
 	wait_for has_workers 2
@@ -414,7 +414,7 @@ all_close_on_exec() {
 	wait_for logged 'notice: upgraded from='
 	new=$(logger_pid)
 	[ -n "$new" ] && [ "$new" != "$old" ]
-	logged 'notice: serving '
+	wait_for logged 'notice: serving '
 	not logged 'the logger died'
 	kill -KILL "$new"
 	wait_for logged 'the logger died and was replaced'
@@ -466,7 +466,7 @@ all_close_on_exec() {
 		kill -CONT "$logger"
 		ended 0
 		wait "$STRACE" || true
-		logged 'notice: stopping'
+		wait_for logged 'notice: stopping'
 		[[ $(tail -n 1 "$LOG") == *'notice: stopped clients-cut=0 clients=0' ]]
 	done
 }

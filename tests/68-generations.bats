@@ -45,7 +45,7 @@ waits() { status | grep -qE '^reload: +running since .*, waits for '"$1"' old co
 	"$PREFORKCTL" -s "$STATUS" reload > "$D/ctl" 2>&1 &
 	ctl=$!
 	wait_for waits 2
-	logged 'notice: the reload waits for old connections to end connections=2 generation=1'
+	wait_for logged 'notice: the reload waits for old connections to end connections=2 generation=1'
 	generation_is 3 starting 0 0
 	generation_is 2 serving 2 2
 	generation_is 1 leaving 2 2

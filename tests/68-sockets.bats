@@ -194,7 +194,7 @@ both() {
 	port=${HELD[0]##*:}
 	start -l "*:$port" greet
 	[ "${ADDRESSES[*]}" = "[::]:$port" ]
-	logged "^preforkd: left out: listen 0.0.0.0:$port: the inherited socket for IPv6 takes IPv4 as well"
+	wait_for logged "^preforkd: left out: listen 0.0.0.0:$port: the inherited socket for IPv6 takes IPv4 as well"
 	ask l "$port" | grep 'connected to 127.0.0.1 on'
 	printf l | nc -N ::1 "$port" | grep 'connected to ::1 on'
 	wait_for logged 'info: connected 127.0.0.1:'

@@ -126,13 +126,13 @@ asleep() {
 
 @test "nobody there, or nonsense, is a warning and no more" {
 	NOTIFY_SOCKET=$D/nobody start_greet
-	logged 'warning: NOTIFY_SOCKET: No such file'
+	wait_for logged 'warning: NOTIFY_SOCKET: No such file'
 	[[ $(ask l) == Welcome* ]]
 	stop
 	[ "$(count_logged NOTIFY_SOCKET)" -eq 1 ]
 	for bad in nonsense @ '' "/$(printf %0200d 0)"; do
 		NOTIFY_SOCKET=$bad start_greet
-		logged '^preforkd: NOTIFY_SOCKET: must be an absolute path or @NAME'
+		wait_for logged '^preforkd: NOTIFY_SOCKET: must be an absolute path or @NAME'
 		stop
 		: > "$LOG"
 	done
@@ -154,7 +154,7 @@ asleep() {
 	END
 	start_greet
 	[[ $(ask l) == Welcome* ]]
-	logged 'warning: NOTIFY_SOCKET: Resource temporarily unavailable'
+	wait_for logged 'warning: NOTIFY_SOCKET: Resource temporarily unavailable'
 	kill -CONT "$LISTENER"
 	wait_for heard "READY=1\|MAINPID=$M"
 }
@@ -175,7 +175,7 @@ asleep() {
 	[[ $(ask l "${line##*:}") == Welcome* ]]
 	BASE_FDS=$(master_fds)
 	stop
-	logged 'notice: stopped clients-cut=0 clients=1'
+	wait_for logged 'notice: stopped clients-cut=0 clients=1'
 }
 
 # install_units: as make install does, for the programs of this tree.
@@ -217,7 +217,7 @@ install_units() {
 	read -ra run < <(sed -n "s|^ExecReload=/usr/sbin/preforkctl||; T
 	    s|/run/preforkd/preforkd.status|$STATUS|; p" "$unit")
 	"$PREFORKCTL" "${run[@]}"
-	logged 'reloaded generation=2'
+	wait_for logged 'reloaded generation=2'
 	grep -qx 'KillMode=mixed' "$unit"
 	drain=$("$PREFORKD" -nn -f "$D/preforkd.conf" | sed -n 's/.*drain-timeout \([0-9]*\)s/\1/p')
 	[ "$(sed -n 's/^TimeoutStopSec=\([0-9]*\)s/\1/p' "$unit")" -gt "$drain" ]
@@ -265,7 +265,7 @@ start_other_loop() {
 	[ "$(count_logged 'worker died .*service=abort.* how="SIGABRT')" -eq 9 ]
 	wait_for logged 'stopping, clients finish'
 	ended 70
-	logged 'notice: stopped clients-cut=0'
+	wait_for logged 'notice: stopped clients-cut=0'
 	wait_for heard STOPPING=1
 	log_grammar "$LOG"
 	M=$OTHER_MASTER STATUS=$D/other.status LOG=$D/other.log

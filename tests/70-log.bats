@@ -25,10 +25,10 @@ connection_lines() { count_logged ' info: (connected|closed) '; }
 	ask hello > "$D/reply"
 	wait_for logged closed
 	grep ' info: ' "$LOG"
-	logged "^$TIME preforkd\[$w\] info: connected 127\.0\.0\.1:[0-9]+ client=1 service=greet$"
-	logged "^$TIME preforkd\[$w\] info: closed 127\.0\.0\.1:[0-9]+ client=1 service=greet seconds=[0-9]+\.[0-9]{3} in=6 out=$(wc -c < "$D/reply") end=served first=\"hello\\\\n\"$"
+	wait_for logged "^$TIME preforkd\[$w\] info: connected 127\.0\.0\.1:[0-9]+ client=1 service=greet$"
+	wait_for logged "^$TIME preforkd\[$w\] info: closed 127\.0\.0\.1:[0-9]+ client=1 service=greet seconds=[0-9]+\.[0-9]{3} in=6 out=$(wc -c < "$D/reply") end=served first=\"hello\\\\n\"$"
 	from=$(sed -nE 's/.* connected ([^ ]*) .*/\1/p' "$LOG")
-	logged "closed $from client=1 "
+	wait_for logged "closed $from client=1 "
 }
 
 @test "seconds are those that the client was there, and first is cut at 32 bytes" {
@@ -36,8 +36,8 @@ connection_lines() { count_logged ' info: (connected|closed) '; }
 	"$TOOLS/hold" -k 1 1 "$ADDRESS"
 	ask "$(printf '%0100d' 0)"
 	wait_for logged 'closed .*client=2 '
-	logged 'closed .*client=1 .* seconds=[1-4]\.[0-9]{3} in=1 out=[0-9]+ end=served first="[^"]"$'
-	logged 'closed .*client=2 .* in=101 .*first="0{32}"$'
+	wait_for logged 'closed .*client=1 .* seconds=[1-4]\.[0-9]{3} in=1 out=[0-9]+ end=served first="[^"]"$'
+	wait_for logged 'closed .*client=2 .* in=101 .*first="0{32}"$'
 }
 
 # A client that is greeted, then breaks the connection.
@@ -164,7 +164,7 @@ break_off() {
 	done
 	printf 'a\0b' | timeout "$DEADLINE" nc -N 127.0.0.1 "$PORT" > "$D/reply"
 	wait_for logged 'first="a\\000b"$'
-	logged 'first="héllo € 👋"$'
+	wait_for logged 'first="héllo € 👋"$'
 	log_grammar "$LOG"
 }
 

@@ -414,7 +414,7 @@ examples() {
 	done
 	[ -s "$D/address" ]
 	# the last example: a reload, and the end
-	logged 'notice: reloading'
+	wait_for logged 'notice: reloading'
 	ended 0
 }
 

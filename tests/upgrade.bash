@@ -44,7 +44,7 @@ refused() {
 	echo "$output"
 	[[ $output =~ ^preforkctl:\ upgrade\ failed:\ .*$1 ]]
 	wait_for eval "[ \$(count_logged 'error: upgrade failed') -eq $((n + 1)) ]"
-	logged "error: upgrade failed, everything stays as it was: .*$1"
+	wait_for logged "error: upgrade failed, everything stays as it was: .*$1"
 	status | grep -E -- "^upgrade: +failed .*$1"
 	[ "$(workers)" = "$before" ]
 	[[ $(ask x) == Welcome* ]]
