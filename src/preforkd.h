@@ -973,8 +973,8 @@ struct session {
 	pid_t		 pid;
 	int		 fd;		/* of the client that is served, or -1 */
 	bool		 told;		/* to end: nobody is waited for */
-	int64_t		 last_at;	/* its program has ended: then the ... */
-	int64_t		 look_at;	/* ... others are, or when silent */
+	int64_t		 last_at;	/* its program ended: then ... */
+	int64_t		 look_at;	/* ... others must, or silent then */
 	uint64_t	 moved;		/* bytes of the client, last asked */
 	bool		 over;		/* and reaped, with all of it */
 	int		 status;	/* then: as from waitpid(2) */
@@ -1721,7 +1721,8 @@ struct tally {
 /* Fill one for each row of services; returns how many slots are unstable. */
 unsigned int tally(const struct snapshot *, struct tally[CONF_SERVICES_MAX]);
 /* Starts are tried one at a time, after early deaths, and it lacks workers. */
-bool	 tally_is_throttled(const struct status_service *, const struct tally *);
+bool	 tally_is_throttled(const struct status_service *,
+	    const struct tally *);
 /*
  * Write why a server that lives does not serve well, each reason with `; '
  * behind it, escaped; nothing when it does.

@@ -4,10 +4,11 @@
  * When a program has ended, what is left of its session is killed, before its
  * pid can be anybody else's.  While a client is served, that is put off: what
  * hands the last words of the program on, as the other half of recordio(1)
- * does, has until nothing has moved for 0.2 s, and 1 s at most.  What has left the session, by setsid(2), is its
- * own: it goes on, and is reaped here when it ends, for orphans of the
- * programs become children of the worker (PR_SET_CHILD_SUBREAPER).  So no
- * zombie stays, and only children that have not been reaped are signalled.
+ * does, has until nothing has moved for 0.2 s, and 1 s at most.  What has left
+ * the session, by setsid(2), is its own: it goes on, and is reaped here when it
+ * ends, for orphans of the programs become children of the worker
+ * (PR_SET_CHILD_SUBREAPER).  So no zombie stays, and only children that have
+ * not been reaped are signalled.
  *
  * SIGCHLD has a handler that does nothing, so that ppoll(2) fails with EINTR;
  * the owner calls session_reap() then.  A worker that rests and has no program

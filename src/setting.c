@@ -364,7 +364,8 @@ put_range(FILE *out, const struct setting *row)
 	case TYPE_ENV:
 	case TYPE_RATE:
 		fputs(row->max > 0 ? "NUMBER/DURATION [burst NUMBER], numbers "
-		    "from 1 to 1000000, a burst of at most 100 years, or 0" : ranges[row->type], out);
+		    "from 1 to 1000000, a burst of at most 100 years, or 0" :
+		    ranges[row->type], out);
 		break;
 	case TYPE_LENGTHS:
 	case TYPE_KEEPALIVE:
