@@ -971,8 +971,8 @@ bool	 program_ended(pid_t, int *status);
 struct session {
 	LIST_ENTRY(session) entry;
 	pid_t		 pid;
-	int		 fd;		/* of the client that is served, or -1 */
-	bool		 told;		/* to end: nobody is waited for */
+	int		 fd;		/* of its client, or -1 */
+	bool		 told;		/* to end: not waited for */
 	int64_t		 last_at;	/* its program ended: then ... */
 	int64_t		 look_at;	/* ... others must, or silent then */
 	uint64_t	 moved;		/* bytes of the client, last asked */
