@@ -339,11 +339,17 @@ clients() {
 	[ "$(count_logged 'closed ')" -eq 3 ]
 }
 
+# served_for N SECONDS: so many clients for so long at least.
+served_for() {
+	[ "$(status workers | awk -v s="$2" '$2 == "busy" && $7 >= s' |
+	    wc -l)" -eq "$1" ]
+}
+
 @test "first-byte-timeout is over with the first byte" {
 	start_all 'first-byte-timeout 1s'
 	clients drip 400 echo discard
 	wait_for eval '[ "$(count_logged connected)" -eq 2 ]'
-	sleep 1.8
+	wait_for served_for 2 2	# seconds, twice the timeout
 	not logged 'closed '
 	[ "$(state_count busy)" -eq 2 ]
 	kill "${PIDS[@]}"
@@ -366,7 +372,7 @@ clients() {
 	start_all 'idle-timeout 1s'
 	clients drip 300 echo discard
 	wait_for eval '[ "$(count_logged connected)" -eq 2 ]'
-	sleep 1.8
+	wait_for served_for 2 2	# seconds, twice the timeout
 	not logged 'closed '
 	kill "${PIDS[@]}"
 }

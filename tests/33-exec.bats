@@ -233,9 +233,14 @@ os.execv(sys.argv[1], sys.argv[1:])' "$PREFORKD" -d -1 -o "status-file $STATUS" 
 
 # fails_by REASON: of $D/prog: the client meets the end, the log has the reason; all of it
 # goes on.
+# Each client meets an end; the log has a line a second.
+fails_with() {
+	[ -z "$(ask x)" ] &&
+	    logged "error: exec $D/prog service=prog failures=[0-9]+: $1\$"
+}
+
 fails_by() {
-	[ -z "$(ask x)" ]
-	wait_for logged "error: exec $D/prog service=prog failures=[0-9]+: $1\$"
+	wait_for fails_with "$1"
 	wait_for logged 'end=failed first=""$'
 }
 
@@ -252,15 +257,12 @@ fails_by() {
 	cp "$D/good" "$D/prog"
 	[ "$(ask x)" = fine ]
 	chmod 644 "$D/prog"
-	sleep 1			# a line a second
 	fails_by 'Permission denied'
 	chmod 755 "$D/prog"
 	sed -i 1d "$D/prog"
-	sleep 1
 	fails_by 'Exec format error'
 	cp "$D/good" "$D/prog"
 	exec 30>> "$D/prog"
-	sleep 1
 	fails_by 'Text file busy'
 	exec 30>&-
 	[ "$(ask x)" = fine ]
@@ -281,7 +283,6 @@ fails_by() {
 		fails_by "$reason"
 		kill "$s"
 		wait "$s" || true
-		sleep 1
 	done <<-'END'
 	execve E2BIG Argument list too long
 	execve ENOMEM Cannot allocate memory
@@ -296,6 +297,13 @@ fails_by() {
 
 traced() { ! grep -q '^TracerPid:	0$' "/proc/$1/status"; }
 
+all_told() {
+	ask x
+	asked=$((asked + 1))
+	[ "$(sed -nE 's/.* failures=([0-9]+).*/\1/p' "$LOG" |
+	    awk '{ n += $1 } END { print n }')" -eq "$asked" ]
+}
+
 @test "C15 a program that is not there costs a line a second, of all workers" {
 	open_directory
 	cp /bin/true "$D/prog"
@@ -304,10 +312,8 @@ traced() { ! grep -q '^TracerPid:	0$' "/proc/$1/status"; }
 	begin=$SECONDS
 	for i in $(seq 60); do ask x; done
 	[ "$(count_logged 'error: exec')" -le $((SECONDS - begin + 1)) ]
-	sleep 1
-	ask x
-	[ "$(sed -nE 's/.* failures=([0-9]+).*/\1/p' "$LOG" |
-	    awk '{ n += $1 } END { print n }')" -eq 61 ]
+	asked=60
+	wait_for all_told	# by the first one of the next second
 }
 
 @test "R47 what a program says on its standard error is in the log, and forges nothing" {
