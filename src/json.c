@@ -66,15 +66,14 @@ list(struct view *v, const char *name)
 	v->comma = "\n";
 }
 
-/* The last reload, or upgrade. */
+/* The last reload, or upgrade; why it failed follows. */
 static void
 put_change(const struct view *v, const char *name, uint32_t outcome,
-    int64_t at, const char *why)
+    int64_t at)
 {
 	fprintf(v->out, ",\n\"%s\":{\"outcome\":\"%s\",\"at\":%" PRId64 ",",
 	    name, outcome == RELOAD_DONE ? "done" :
 	    outcome == RELOAD_FAILED ? "failed" : "none", at);
-	text(v, "why", outcome == RELOAD_FAILED ? why : "");
 }
 
 static void
@@ -82,13 +81,15 @@ put_changes(const struct view *v)
 {
 	const struct status *s = &v->s->status;
 
-	put_change(v, "reload", s->reload, s->reload_at, s->reload_why);
+	put_change(v, "reload", s->reload, s->reload_at);
+	text(v, "why", s->reload == RELOAD_FAILED ? s->reload_why : "");
 	fprintf(v->out, ",\"running\":%s,\"done\":%u,\"failed\":%u,"
 	    "\"waits_for\":%u}", s->reloads_begun != s->reloads ? "true" :
 	    "false", s->reloads - s->reloads_failed, s->reloads_failed,
 	    s->reload_waits != 0 ? s->reload_waits_for : 0);
-	put_change(v, "upgrade", s->upgrade.outcome, s->upgrade.at,
-	    s->upgrade.why);
+	put_change(v, "upgrade", s->upgrade.outcome, s->upgrade.at);
+	text(v, "why", s->upgrade.outcome == RELOAD_FAILED ?
+	    s->upgrade.why : "");
 	fprintf(v->out, ",\"running\":%s,\"done\":%u,\"failed\":%u}",
 	    s->upgrade.begun != s->upgrade.ended ? "true" : "false",
 	    s->upgrade.ended - s->upgrades_failed, s->upgrades_failed);

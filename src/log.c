@@ -461,18 +461,21 @@ log_unit(char dst[LOG_UNIT_MAX], const void *src, size_t size, size_t *used)
 	return n;
 }
 
+struct bytes {
+	const unsigned char *first, *end;
+};
+
 /* With these marks escaped, too. */
 static char *
-escape_all(char *dst, size_t dstsize, const unsigned char *s, size_t size,
-    const char *marks)
+escape_all(char *dst, size_t dstsize, struct bytes src, const char *marks)
 {
-	const unsigned char *end = s + size;
+	const unsigned char *s, *end = src.end;
 	char unit[LOG_UNIT_MAX], *d = dst;
 	size_t n, used;
 
 	if (dstsize == 0)
 		return dst;
-	for (; s < end; s += used) {
+	for (s = src.first; s < end; s += used) {
 		if (*s != '\0' && strchr(marks, *s) != NULL) {
 			used = 1;
 			n = escape(unit, *s);
@@ -491,12 +494,17 @@ escape_all(char *dst, size_t dstsize, const unsigned char *s, size_t size,
 char *
 log_quote(char *dst, size_t dstsize, const void *src, size_t size)
 {
-	return escape_all(dst, dstsize, src, size, "\\\"");
+	const unsigned char *s = src;
+
+	return escape_all(dst, dstsize, (struct bytes){ s, s + size },
+	    "\\\"");
 }
 
 char *
 log_quoted(char *dst, size_t dstsize, const char *text)
 {
-	return escape_all(dst, dstsize, (const unsigned char *)text,
-	    strlen(text), "");
+	const unsigned char *s = (const unsigned char *)text;
+
+	return escape_all(dst, dstsize, (struct bytes){ s, s + strlen(text) },
+	    "");
 }

@@ -508,6 +508,12 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 
 #define RULEFILE_MAX	(16 << 20)	/* bytes */
 
+struct rulefile {
+	const char	*path;		/* must live as long as the list */
+	const char	*text;
+	size_t		 size;
+};
+
 /*
  * Add the rules of a file; path must live as long as the list.  Returns NULL,
  * or what is wrong: error, with `FILE:LINE: ' in front, or static text about
@@ -516,8 +522,8 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 const char *rulefile_read(const char *path, struct rule_list *,
 	    char error[CONF_ERROR_MAX]);
 /* The same from text; 0, or -1 with the line in error. */
-int	 rulefile_parse(const char *path, const char *text, size_t size,
-	    struct rule_list *, char error[CONF_ERROR_MAX]);
+int	 rulefile_parse(const struct rulefile *, struct rule_list *,
+	    char error[CONF_ERROR_MAX]);
 
 /* ruleset.c: rules compiled by a child, into a memory file that is sealed */
 

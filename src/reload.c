@@ -316,15 +316,21 @@ make_service(struct master *m, struct generation *g,
 	return s;
 }
 
+/* A socket that a generation is to have. */
+struct wanted {
+	const struct conf_service *conf;
+	const struct conf_listen *line;
+	int		 part;		/* which address of the line */
+};
+
 /*
  * One that leaves is asked back; not a Unix socket, whose path has gone.  Any
  * port will do for port 0, so this one is had again by whom it was opened for.
  */
 static bool
-is_wanted(const struct listener *l, const struct conf_service *conf,
-    const struct conf_listen *line, int part)
+is_wanted(const struct listener *l, const struct wanted *w)
 {
-	const struct address *a = &line->address[part];
+	const struct address *a = &w->line->address[w->part];
 	char name[ADDRESS_TEXT];
 
 	if (l->state == LISTENER_CLOSED)
@@ -333,19 +339,19 @@ is_wanted(const struct listener *l, const struct conf_service *conf,
 	    l->state > LISTENER_OPEN)
 		return false;
 	if (address_path(a) == NULL && address_port(a) == 0)
-		return l->part == part && strcmp(l->text, line->text) == 0 &&
-		    strcmp(l->service, conf->name) == 0;
+		return l->part == w->part &&
+		    strcmp(l->text, w->line->text) == 0 &&
+		    strcmp(l->service, w->conf->name) == 0;
 	return strcmp(l->name, address_text(a, name, sizeof(name))) == 0;
 }
 
 static struct listener *
-find_listener(struct master *m, const struct conf_service *conf,
-    const struct conf_listen *line, int part)
+find_listener(struct master *m, const struct wanted *w)
 {
 	struct listener *l;
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
-		if (is_wanted(l, conf, line, part))
+		if (is_wanted(l, w))
 			return l;
 	return NULL;
 }
@@ -391,17 +397,18 @@ say_cut(struct listener *l, int backlog)
 }
 
 static struct listener *
-make_listener(struct master *m, const struct service *s,
-    const struct conf_listen *line, int part, char error[CONF_ERROR_MAX])
+make_listener(struct master *m, const struct wanted *w, int service_row,
+    char error[CONF_ERROR_MAX])
 {
 	struct listener *l;
 
-	if ((l = listen_open(s->conf, line, part, error)) == NULL) {
+	l = listen_open(w->conf, w->line, w->part, error);
+	if (l == NULL) {
 		if (errno == EADDRINUSE)
-			say_whose(m, &line->address[part], error);
+			say_whose(m, &w->line->address[w->part], error);
 		return NULL;
 	}
-	l->index = status_listener_row(m, l->name, s->index);
+	l->index = status_listener_row(m, l->name, service_row);
 	if (l->index == -1) {
 		snprintf(error, CONF_ERROR_MAX, "listen %s: the scoreboard "
 		    "has room for %d sockets", l->name, CONF_LISTENERS_MAX);
@@ -411,7 +418,7 @@ make_listener(struct master *m, const struct service *s,
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	if (m->state == MASTER_STARTING)
 		welcome(l);
-	say_cut(l, s->conf->backlog);
+	say_cut(l, w->conf->backlog);
 	return l;
 }
 
@@ -469,13 +476,13 @@ static int
 make_pools_of_line(struct master *m, struct service *s,
     const struct conf_listen *line, char error[CONF_ERROR_MAX])
 {
+	struct wanted w = { s->conf, line, 0 };
 	struct listener *l;
-	int part, made = 0;
+	int made = 0;
 
-	for (part = 0; part < line->naddress; part++) {
-		l = find_listener(m, s->conf, line, part);
-		if (l == NULL)
-			l = make_listener(m, s, line, part, error);
+	for (; w.part < line->naddress; w.part++) {
+		if ((l = find_listener(m, &w)) == NULL)
+			l = make_listener(m, &w, s->index, error);
 		if (l == NULL && errno == EAFNOSUPPORT && line->naddress > 1) {
 			log_notice("left out: %s", error);
 			continue;
