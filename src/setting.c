@@ -359,14 +359,14 @@ put_range(FILE *out, const struct setting *row)
 		fputs(setting_is_module(row) ?
 		    "an absolute path, and arguments" : ranges[row->type], out);
 		break;
-	case TYPE_GROUP:
-	case TYPE_PATH:
-	case TYPE_ENV:
 	case TYPE_RATE:
 		fputs(row->max > 0 ? "NUMBER/DURATION [burst NUMBER], numbers "
 		    "from 1 to 1000000, a burst of at most 100 years, or 0" :
 		    ranges[row->type], out);
 		break;
+	case TYPE_GROUP:
+	case TYPE_PATH:
+	case TYPE_ENV:
 	case TYPE_LENGTHS:
 	case TYPE_KEEPALIVE:
 	case TYPE_PREFIX_LIMIT:
