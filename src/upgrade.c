@@ -77,16 +77,14 @@ read_all(int fd, size_t *size, char error[CONF_ERROR_MAX])
 	char *text;
 	ssize_t n;
 
-	if (fstat(fd, &st) == -1 || st.st_size > STATE_MAX) {
+	errno = EFBIG;
+	if (fstat(fd, &st) == -1 || st.st_size > STATE_MAX ||
+	    (text = malloc((size_t)st.st_size + 1)) == NULL) {
 		error_say(error, "the state cannot be read: %s",
-		    st.st_size > STATE_MAX ? "too large" : strerror(errno));
+		    strerror(errno));
 		return NULL;
 	}
 	*size = 0;
-	if ((text = malloc((size_t)st.st_size + 1)) == NULL) {
-		error_say(error, "malloc: %s", strerror(errno));
-		return NULL;
-	}
 	while (*size < (size_t)st.st_size) {
 		n = pread(fd, text + *size, (size_t)st.st_size - *size,
 		    (off_t)*size);
