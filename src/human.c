@@ -57,14 +57,18 @@ human_seconds(char buf[HUMAN_TEXT], int64_t us)
 	return buf;
 }
 
-/* Three digits and the unit. */
+/* From a number on, three digits and the unit. */
 static char *
-scaled(char buf[HUMAN_TEXT], uint64_t n, unsigned int step)
+scaled(char buf[HUMAN_TEXT], uint64_t n, uint64_t from, unsigned int step)
 {
 	static const char unit[] = " kMGTPE";
 	double value = (double)n;
 	int i = 0;
 
+	if (!human_is_on() || n < from) {
+		snprintf(buf, HUMAN_TEXT, "%" PRIu64, n);
+		return buf;
+	}
 	for (; value >= 999.5 && unit[i + 1] != '\0'; i++)
 		value /= step;
 	snprintf(buf, HUMAN_TEXT, value < 9.995 ? "%.2f%c" : value < 99.95 ?
@@ -75,21 +79,13 @@ scaled(char buf[HUMAN_TEXT], uint64_t n, unsigned int step)
 char *
 human_count(char buf[HUMAN_TEXT], uint64_t n)
 {
-	if (!human_is_on() || n < 10000)
-		snprintf(buf, HUMAN_TEXT, "%" PRIu64, n);
-	else
-		scaled(buf, n, 1000);
-	return buf;
+	return scaled(buf, n, 10000, 1000);
 }
 
 char *
 human_size(char buf[HUMAN_TEXT], uint64_t bytes)
 {
-	if (!human_is_on() || bytes < 1000)
-		snprintf(buf, HUMAN_TEXT, "%" PRIu64, bytes);
-	else
-		scaled(buf, bytes, 1024);
-	return buf;
+	return scaled(buf, bytes, 1000, 1024);
 }
 
 char *
