@@ -33,15 +33,15 @@
 #define WAIT_MS		20	/* for room in the pipe */
 #define STAMP		19	/* bytes of 2026-11-23T14:50:01 */
 
-static const char *const level_names[] = {
+const char *const log_levels[] = {
 	[LOG_LEVEL_ALERT] = "alert",
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARNING] = "warning",
 	[LOG_LEVEL_NOTICE] = "notice",
 	[LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug"
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL
 };
-#define NLEVELS	((int)(sizeof(level_names) / sizeof(level_names[0])))
 
 static const char *name = "preforkd";
 static enum log_level level_max = LOG_LEVEL_INFO;
@@ -101,21 +101,14 @@ log_wants(enum log_level level)
 	return level <= level_max;
 }
 
-const char *
-log_level_name(enum log_level level)
-{
-	return level_names[level];
-}
-
 int
 log_level_parse(const char *text)
 {
 	int i;
 
-	for (i = 0; i < NLEVELS; i++) {
-		if (strcmp(text, level_names[i]) == 0)
+	for (i = 0; log_levels[i] != NULL; i++)
+		if (strcmp(text, log_levels[i]) == 0)
 			return i;
-	}
 	return -1;
 }
 
@@ -154,7 +147,7 @@ line_head(char *line, enum log_level level)
 	p[STAMP + 1] = (char)('0' + ms / 100);
 	p[STAMP + 2] = (char)('0' + ms / 10 % 10);
 	p[STAMP + 3] = (char)('0' + ms % 10);
-	p = stpcpy(p + head_size, level_names[level]);
+	p = stpcpy(p + head_size, log_levels[level]);
 	*p++ = ':';
 	*p++ = ' ';
 	return (size_t)(p - line);

@@ -24,9 +24,7 @@ static const char *const type_names[] = { "number", "number", "duration",
     "prefixes", "words", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
-/* In the order of enum log_level, conf_crash_loop and conf_connections. */
-static const char *const levels[] = { "alert", "error", "warning", "notice",
-    "info", "debug", NULL };
+/* In the order of enum conf_crash_loop and conf_connections. */
 static const char *const yes_no[] = { "no", "yes", NULL };
 /* In the order of enum conf_otherwise. */
 static const char *const otherwise[] = { "allow", "deny", NULL };
@@ -62,7 +60,7 @@ const struct setting settings[SETTINGS] = {
 	{ "log", TYPE_LOG, GLOBAL(log), false, 0, 0, NULL, "syslog",
 	    "where the log goes" },
 	{ "log-level", TYPE_CHOICE, GLOBAL(log_level), true, 0, 0,
-	    levels, "info", "the least important messages that are logged" },
+	    log_levels, "info", "the least important messages that are logged" },
 	{ "service", TYPE_SERVICE, NOWHERE, true, 0, 0, NULL, NULL,
 	    "the settings that follow belong to the service of this name" },
 	{ "listen", TYPE_LISTEN, SERVICE(listens), true, 0, 0, NULL,
