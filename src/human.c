@@ -6,6 +6,7 @@
  */
 
 #include <inttypes.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -54,6 +55,28 @@ human_seconds(char buf[HUMAN_TEXT], int64_t us)
 		snprintf(buf, HUMAN_TEXT, "%.3gs", (double)us / 1e6);
 	else
 		human_time(buf, us / 1000);
+	return buf;
+}
+
+uint64_t
+human_grown(uint64_t from, uint64_t to)
+{
+	return to > from ? to - from : 0;
+}
+
+char *
+human_mean(char buf[HUMAN_TEXT], const uint64_t *from, const uint64_t *to)
+{
+	uint64_t n = 0;
+	int i;
+
+	for (i = 1; i <= HISTOGRAM_BOUNDS + 1; i++)
+		n += human_grown(from[i], to[i]);
+	if (n == 0)
+		strlcpy(buf, "-", HUMAN_TEXT);
+	else
+		human_seconds(buf,
+		    (int64_t)(human_grown(from[0], to[0]) / n));
 	return buf;
 }
 

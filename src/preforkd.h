@@ -14,6 +14,8 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -83,6 +85,9 @@ unsigned int address_port(const struct address *);
 bool	 address_conflict(const struct address *a, const struct address *b);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
+/* One of TCP, from numbers in network order; unmapped. */
+void	 address_inet(struct address *, int family, const void *ip,
+	    in_port_t port);
 /* What an inherited IPv6 socket calls an IPv4 address becomes that. */
 void	 address_unmap(struct address *);
 /* The path of a Unix socket, or NULL for other families. */
@@ -899,8 +904,6 @@ uint64_t source_key(const struct prefix *, int service,
 enum source_answer source_claim(struct source *table, struct source_claim *,
 	    int slot, const struct source_limit *);
 void	 source_release(struct source_claim *, int slot);
-/* Connections that the source has now. */
-int	 source_count(struct source *table, uint64_t key);
 /* In the master: what a dead worker of this slot held. */
 void	 sources_forget(struct source *table, int slot);
 /* In the master: what no live worker holds. */
@@ -1734,6 +1737,8 @@ bool	 tally_is_throttled(const struct status_service *,
  * behind it, escaped; nothing when it does.
  */
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
+/* Escaped, until the next call. */
+const char *tally_quoted(const char *);
 /* ms from one time to another; 0 when that makes no sense. */
 int64_t	 tally_elapsed(int64_t from, int64_t to);
 /* Now; of a dead master, whose clock stands still, when it last wrote. */
@@ -1851,6 +1856,11 @@ int	 rates_show(struct server *);
 bool	 human_is_on(void);
 char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
 char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+/* Of two sums; 0 when the later one is smaller, as after a restart. */
+uint64_t human_grown(uint64_t from, uint64_t to);
+/* The mean of the times that a histogram has got since; `-': none. */
+char	*human_mean(char buf[HUMAN_TEXT], const uint64_t *from,
+	    const uint64_t *to);
 char	*human_count(char buf[HUMAN_TEXT], uint64_t);
 char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
 char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);

@@ -223,17 +223,6 @@ source_release(struct source_claim *claim, int slot)
 	claim->source = NULL;
 }
 
-int
-source_count(struct source *table, uint64_t key)
-{
-	struct source *s = find(table, key, NULL);
-	int i, n = 0;
-
-	for (i = 0; s != NULL && i < SOURCE_CELLS; i++)
-		n += atomic_load(&s->cell[i]) != 0;
-	return n;
-}
-
 void
 sources_repair(struct source *table, const pid_t *pid, int nslots)
 {
