@@ -10,30 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/preforkd.h"
+#include "preforkd.h"
+#include "check.h"
 
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
 #define RANDOM_RULES	3000
 #define RANDOM_ASKED	20000
-
-static const char *test;
-static int failures, bad;
-
-static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
-}
-
-static void
-done(void)
-{
-	if (!bad)
-		printf("ok %s\n", test);
-	failures += bad;
-	bad = 0;
-}
 
 /* The compiled form of a list, settled, as that of service `a'. */
 static char *
