@@ -23,7 +23,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +112,8 @@ start_check(struct master *m)
 	struct reload *r = &m->reload;
 	int fds[2];
 
-	if ((r->rules = ruleset_create()) == -1 ||
+	if ((r->text = malloc(TEXT_MAX + 1)) == NULL ||
+	    (r->rules = ruleset_create()) == -1 ||
 	    pipe2(fds, O_CLOEXEC) == -1) {
 		refuse(m, strerror(errno));
 		return;
@@ -161,25 +161,17 @@ reload_begin_upgrade(struct master *m)
 static void
 listen_to_check(struct reload *r)
 {
-	char *more;
 	ssize_t n;
 
-	while (r->fd != -1) {
-		more = realloc(r->text, r->size + PIPE_BUF + 1);
-		if (more == NULL)
-			return;
-		r->text = more;
-		n = read(r->fd, r->text + r->size, PIPE_BUF);
-		if (n == -1 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n > 0)
-			r->size += (size_t)n;
-		r->text[r->size] = '\0';
-		if (n > 0 && r->size < TEXT_MAX)
-			continue;
-		close(r->fd);
-		r->fd = -1;
-	}
+	if (r->fd == -1)
+		return;
+	while ((n = read(r->fd, r->text + r->size, TEXT_MAX - r->size)) > 0)
+		r->size += (size_t)n;
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return;
+	r->text[r->size] = '\0';
+	close(r->fd);
+	r->fd = -1;
 }
 
 void
@@ -268,7 +260,7 @@ judge_check(struct master *m)
 		refuse(m, error);
 		return;
 	}
-	if (WEXITSTATUS(status) != 0 || r->text == NULL) {
+	if (WEXITSTATUS(status) != 0) {
 		refuse(m, r->size > 0 ? r->text : "the check failed");
 		return;
 	}
@@ -302,11 +294,11 @@ make_service(struct master *m, struct generation *g,
 	int index;
 
 	errno = 0;		/* no room in the scoreboard sets none */
-	if ((index = status_service_row(m, conf->name)) == -1 ||
-	    (s = calloc(1, sizeof(*s))) == NULL)
+	if ((index = status_service_row(m, conf->name)) == -1)
 		return NULL;
-	if (spawn_open_pipes(s) == -1) {
+	if ((s = calloc(1, sizeof(*s))) == NULL || spawn_open_pipes(s) == -1) {
 		free(s);
+		status_free_service_row(m, index);
 		return NULL;
 	}
 	s->conf = conf;

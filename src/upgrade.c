@@ -291,7 +291,7 @@ said_wrong(const struct reload *r, char error[CONF_ERROR_MAX])
 	char line[CONF_ERROR_MAX / 4];
 	const char *p = r->text, *last = NULL, *end = NULL;
 
-	for (; p != NULL && *p != '\0'; p += strcspn(p, "\n"), p += *p != '\0')
+	for (; *p != '\0'; p += strcspn(p, "\n"), p += *p != '\0')
 		if (*p != '\n') {
 			last = p;
 			end = p + strcspn(p, "\n");
@@ -313,8 +313,7 @@ settings_said(struct master *m)
 	const size_t head = sizeof(SAID_BEGIN) - 1, tail = sizeof(SAID_END) - 1;
 	char *begin, *said, version[STATUS_PRODUCT];
 
-	if (WEXITSTATUS(r->wait_status) != 0 || r->text == NULL ||
-	    r->size < tail ||
+	if (WEXITSTATUS(r->wait_status) != 0 || r->size < tail ||
 	    strcmp(r->text + r->size - tail, SAID_END) != 0 ||
 	    (begin = strstr(r->text, SAID_BEGIN)) == NULL ||
 	    (said = strchr(begin, '\n')) == NULL)
