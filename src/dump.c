@@ -5,7 +5,6 @@
  * asks no name service: users and owners are numbers.
  */
 
-#include <stdbool.h>
 #include <stdio.h>
 
 #include "preforkd.h"

@@ -17,7 +17,6 @@
  */
 
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>

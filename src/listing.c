@@ -79,7 +79,6 @@ print_program(const struct snapshot *s, uint32_t number)
 	printf("%s\n", tally_quoted(s->status.service[c->service].name));
 }
 
-
 static void
 print_programs(const struct snapshot *s, const struct row *row, uint32_t n)
 {

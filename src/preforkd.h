@@ -153,7 +153,7 @@ void	 parse_put(FILE *, const char *word);
 
 /* error.c: what went wrong, for a caller */
 
-#define CONF_ERROR_MAX	1024
+#define CONF_ERROR_MAX	1024		/* of such a line, with NUL */
 
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
@@ -376,7 +376,6 @@ struct conf_source {
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_ERROR_MAX		1024
 
 /*
  * Read and check a configuration.  Binds nothing, writes nothing.  Returns

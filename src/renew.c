@@ -10,7 +10,6 @@
  * is believed.  Nobody but the worker itself is signalled.
  */
 
-#include <errno.h>
 #include <poll.h>
 
 #include "preforkd.h"

@@ -8,15 +8,9 @@
  */
 
 #include <sys/types.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-
-#include <arpa/inet.h>
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "preforkd.h"
 

@@ -24,8 +24,6 @@
  * private one, each second.
  */
 
-#include <string.h>
-
 #include "preforkd.h"
 
 #define WINDOW		16
