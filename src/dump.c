@@ -14,8 +14,7 @@ dump_user(FILE *out, const struct conf_user *user)
 {
 	int i;
 
-	fprintf(out, "%u:%u", (unsigned int)user->uid,
-	    (unsigned int)user->gid);
+	fprintf(out, "%u:%u", (unsigned int)user->uid, (unsigned int)user->gid);
 	for (i = 0; i < user->ngroups; i++)
 		if (user->groups[i] != user->gid)
 			fprintf(out, ",%u", (unsigned int)user->groups[i]);

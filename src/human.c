@@ -75,8 +75,7 @@ human_mean(char buf[HUMAN_TEXT], const uint64_t *from, const uint64_t *to)
 	if (n == 0)
 		strlcpy(buf, "-", HUMAN_TEXT);
 	else
-		human_seconds(buf,
-		    (int64_t)(human_grown(from[0], to[0]) / n));
+		human_seconds(buf, (int64_t)(human_grown(from[0], to[0]) / n));
 	return buf;
 }
 

@@ -489,8 +489,7 @@ log_quote(char *dst, size_t dstsize, const void *src, size_t size)
 {
 	const unsigned char *s = src;
 
-	return escape_all(dst, dstsize, (struct bytes){ s, s + size },
-	    "\\\"");
+	return escape_all(dst, dstsize, (struct bytes){ s, s + size }, "\\\"");
 }
 
 char *

@@ -129,8 +129,7 @@ out_line(struct logger *l, const char *line, size_t size)
 		l->notice = l->lost;
 		l->notice_at = l->outsize;
 		l->outsize += log_line(l->out + l->outsize, LOGGER_LINE,
-		    LOG_LEVEL_WARNING, "log lines dropped count=%llu",
-		    l->lost);
+		    LOG_LEVEL_WARNING, "log lines dropped count=%llu", l->lost);
 	}
 	for (out = l->out + l->outsize; size > 0; line += used, size -= used) {
 		n = used = plain(line, size);
@@ -318,8 +317,7 @@ logger_say(struct logger *l, enum log_level level, const char *words)
 {
 	char line[LOGGER_LINE];
 
-	out_line(l, line, log_line(line, sizeof(line), level, "%s", words) -
-	    1);
+	out_line(l, line, log_line(line, sizeof(line), level, "%s", words) - 1);
 }
 
 /* The rest of a line stays out of the new file. */
@@ -398,8 +396,7 @@ logger_read(struct logger *l)
 		repeat_end_due(l);
 		out_flush(l);
 	}
-	return read(STDIN_FILENO, l->in + l->insize,
-	    sizeof(l->in) - l->insize);
+	return read(STDIN_FILENO, l->in + l->insize, sizeof(l->in) - l->insize);
 }
 
 __attribute__((__noreturn__))

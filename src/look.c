@@ -197,8 +197,7 @@ repair_hints(struct master *m)
 		TAILQ_FOREACH(p, &m->pools, entry)
 			if (p->listener == l)
 				idle += p->counts.idle;
-		atomic_store(&m->board.commons->listener[l->index].idle,
-		    idle);
+		atomic_store(&m->board.commons->listener[l->index].idle, idle);
 	}
 }
 

@@ -49,8 +49,7 @@ add(struct reader *r, const struct rule *rule)
 	if (r->list->n == RULES_MOST)
 		return wrong(r, "", "too many rules: must be at most 1000000, "
 		    "with each address of a range");
-	return rules_add(r->list, rule) ? 0 :
-	    wrong(r, "", "out of memory");
+	return rules_add(r->list, rule) ? 0 : wrong(r, "", "out of memory");
 }
 
 /* 0 to 255, as inet_pton(3) takes it; moves *p behind it, or returns -1. */

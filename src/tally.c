@@ -138,8 +138,7 @@ tally_peer(const struct slot *c, struct address *a)
 	if (!look_serving(c))
 		return false;
 	if (family == AF_INET || family == AF_INET6) {
-		address_inet(a, (int)family, ip,
-		    htons((uint16_t)c->peer_port));
+		address_inet(a, (int)family, ip, htons((uint16_t)c->peer_port));
 		return true;
 	}
 	memset(a, 0, sizeof(*a));

@@ -169,8 +169,7 @@ upgrade_prepare(struct master *m, char error[CONF_ERROR_MAX])
 	u->binary = open(self_path(), O_RDONLY | O_CLOEXEC | O_NONBLOCK |
 	    O_NOCTTY);
 	if (u->binary == -1 || fstat(u->binary, &st) == -1)
-		return error_say(error, "%s: %s", self_path(),
-		    strerror(errno));
+		return error_say(error, "%s: %s", self_path(), strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return error_say(error, "%s: must be a regular file",
 		    self_path());
