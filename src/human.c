@@ -41,8 +41,9 @@ human_time(char buf[HUMAN_TEXT], int64_t ms)
 	return buf;
 }
 
-char *
-human_seconds(char buf[HUMAN_TEXT], int64_t us)
+/* Else: seconds, too. */
+static char *
+microseconds(char buf[HUMAN_TEXT], int64_t us)
 {
 	if (!human_is_on())
 		snprintf(buf, HUMAN_TEXT, "%" PRId64 ".%06d", us / 1000000,
@@ -75,7 +76,7 @@ human_mean(char buf[HUMAN_TEXT], const uint64_t *from, const uint64_t *to)
 	if (n == 0)
 		strlcpy(buf, "-", HUMAN_TEXT);
 	else
-		human_seconds(buf, (int64_t)(human_grown(from[0], to[0]) / n));
+		microseconds(buf, (int64_t)(human_grown(from[0], to[0]) / n));
 	return buf;
 }
 

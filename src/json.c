@@ -23,10 +23,11 @@ struct view {
 
 /*
  * What log_quote() shows as an escape is not printable: its bytes are one
- * replacement character each, or \u00XX if they are ASCII.
+ * replacement character each, or \u00XX if they are ASCII.  Also safe within
+ * HTML's <script>.
  */
-void
-json_put(FILE *out, const char *text)
+static void
+put_string(FILE *out, const char *text)
 {
 	size_t left = strlen(text), n, used;
 	char unit[LOG_UNIT_MAX];
@@ -48,7 +49,7 @@ static void
 text(const struct view *v, const char *name, const char *value)
 {
 	fprintf(v->out, "\"%s\":", name);
-	json_put(v->out, value);
+	put_string(v->out, value);
 }
 
 /* Begin an element of a list. */
@@ -122,7 +123,7 @@ put_server(const struct view *v, unsigned int unstable)
 	const struct status *s = &v->s->status;
 
 	fputs("{\"preforkd\":", v->out);
-	json_put(v->out, s->product);
+	put_string(v->out, s->product);
 	put_verdict(v);
 	fprintf(v->out, ",\n\"alive\":%s,\"state\":\"%s\",\"pid\":%d,"
 	    "\"generation\":%u,\"started\":%" PRId64 ",\"uptime_ms\":%" PRId64

@@ -1767,8 +1767,6 @@ void	 metrics_write(FILE *, const struct snapshot *);
 /* json.c: the same as one JSON object */
 
 void	 json_write(FILE *, const struct snapshot *);
-/* A string with its quotes; also safe within HTML's <script>. */
-void	 json_put(FILE *, const char *text);
 
 /* holder.c: who holds the lock of a file, without taking it */
 
@@ -1854,7 +1852,6 @@ int	 rates_show(struct server *);
 
 bool	 human_is_on(void);
 char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
-char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
 /* Of two sums; 0 when the later one is smaller, as after a restart. */
 uint64_t human_grown(uint64_t from, uint64_t to);
 /* The mean of the times that a histogram has got since; `-': none. */
