@@ -64,12 +64,6 @@ put_words(FILE *out, char *const *word)
 }
 
 static void
-put_lengths(FILE *out, const struct conf_lengths *lengths)
-{
-	fprintf(out, "%d %d", lengths->ipv4, lengths->ipv6);
-}
-
-static void
 put_rate(FILE *out, const struct setting *row, const struct conf_rate *rate)
 {
 	char per[24];
@@ -105,6 +99,21 @@ put_refuse(FILE *out, const struct conf_refuse *refuse)
 	fputs(how[refuse->how], out);
 	if (refuse->how == CONF_REFUSE_MESSAGE)
 		parse_put(out, refuse->text);
+}
+
+static void
+put_phrase(FILE *out, const struct setting *row, const void *field)
+{
+	const struct conf_lengths *lengths = field;
+
+	if (row->type == TYPE_RATE)
+		put_rate(out, row, field);
+	else if (row->type == TYPE_REFUSE)
+		put_refuse(out, field);
+	else if (row->type == TYPE_KEEPALIVE)
+		put_keepalive(out, field);
+	else
+		fprintf(out, "%d %d", lengths->ipv4, lengths->ipv6);
 }
 
 void
@@ -155,16 +164,10 @@ dump_value(FILE *out, const struct setting *row, const void *base)
 		put_words(out, *(char **const *)field);
 		break;
 	case TYPE_LENGTHS:
-		put_lengths(out, field);
-		break;
 	case TYPE_RATE:
-		put_rate(out, row, field);
-		break;
 	case TYPE_KEEPALIVE:
-		put_keepalive(out, field);
-		break;
 	case TYPE_REFUSE:
-		put_refuse(out, field);
+		put_phrase(out, row, field);
 		break;
 	case TYPE_ENV:
 	case TYPE_PREFIX_LIMIT:

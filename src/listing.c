@@ -283,7 +283,8 @@ print_group(const struct status *s, const struct group *g)
 		snprintf(limit, sizeof(limit), "%u", most);
 	printf("%-43s %7u %6s %7s %s\n", g->unix_socket ? "unix" :
 	    rules_text(&g->who, who, sizeof(who)), g->clients, limit,
-	    human_time(age, g->longest), tally_quoted(s->service[g->service].name));
+	    human_time(age, g->longest),
+	    tally_quoted(s->service[g->service].name));
 }
 
 int

@@ -261,8 +261,9 @@ print_listeners(const struct status *s)
 		if (!l->used)
 			continue;
 		printf("%-40s ", tally_quoted(l->name));
-		printf("%-15s %6u %6u\n", tally_quoted(s->service[l->service].name),
-		    l->waiting, l->limit);
+		printf("%-15s %6u %6u\n",
+		    tally_quoted(s->service[l->service].name), l->waiting,
+		    l->limit);
 	}
 }
 
