@@ -509,7 +509,6 @@ load_overrides(struct loader *ld, char *const *text)
 	return 0;
 }
 
-/* All of -l: replaces the listen lines of the one service. */
 int
 load_listens(struct loader *ld, char *const *text)
 {
@@ -555,10 +554,7 @@ check_arguments(struct loader *ld, char *const *word)
 	return 0;
 }
 
-/*
- * `preforkd greet': a service of that name that runs what it is called, or
- * execs the program of the command line.
- */
+/* It runs what it is called, or execs the program of the command line. */
 int
 load_service(struct loader *ld, const struct conf_source *source)
 {

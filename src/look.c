@@ -223,10 +223,7 @@ claim(const struct pool *p)
 	return p->alive < due ? due - p->alive : 0;
 }
 
-/*
- * Workers that the service may still have, for this pool.  While a reload
- * makes it smaller, the surge comes on top of what it was.
- */
+/* While a reload makes it smaller, the surge comes on top of what it was. */
 int
 look_room(const struct master *m, const struct pool *pool, int limit)
 {

@@ -78,7 +78,6 @@ drain_time(const struct pool *p)
 	return conf->drain_timeout + program_grace(conf);
 }
 
-/* Tell the workers of a pool to leave; none is started any more. */
 void
 master_pull(struct master *m, struct pool *p)
 {
@@ -636,7 +635,6 @@ int
 master_run(struct master *m)
 {
 	sig_master();
-	m->look_at = 0;
 	for (;;) {
 		pass(m);
 		if (m->state >= MASTER_DRAINING && TAILQ_EMPTY(&m->pools))

@@ -782,8 +782,7 @@ struct listener {
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
 	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
-	bool		 resident;	/* programs accept on it */
-	bool		 broken;	/* by one of them, for good */
+	bool		 broken;	/* by a resident program, for good */
 	int64_t		 revive_at;	/* not earlier */
 	int		 backlog;	/* that was asked for */
 	int		 limit;		/* length of the queue, last asked */
@@ -2466,7 +2465,7 @@ struct state_total {
 
 struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
-	int64_t	 inherited, resident, broken;
+	int64_t	 inherited, broken;
 	char	*service, *text, *name;
 };
 

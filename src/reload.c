@@ -436,8 +436,6 @@ reload_make_pool(struct master *m, struct service *s, struct listener *l)
 	p->listener = l;
 	p->window_end = m->now + s->conf->workers_idle_time;
 	l->users++;
-	if (s->conf->kind == CONF_RESIDENT)
-		l->resident = true;
 	s->npools++;
 	TAILQ_INSERT_TAIL(&m->pools, p, entry);
 	return p;

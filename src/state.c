@@ -163,7 +163,6 @@ static const struct field listener_fields[] = {
 	N(listener, "empty-since", empty_since, ANY),
 	N(listener, "leave-by", leave_by, ANY),
 	N(listener, "inherited", inherited, 0, 1),
-	N(listener, "resident", resident, 0, 1),
 	N(listener, "broken", broken, 0, 1),
 	END
 };
