@@ -14,6 +14,8 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -84,6 +86,9 @@ unsigned int address_port(const struct address *);
 bool	 address_conflict(const struct address *a, const struct address *b);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
+/* One of TCP, from numbers in network order; unmapped. */
+void	 address_inet(struct address *, int family, const void *ip,
+	    in_port_t port);
 /* What an inherited IPv6 socket calls an IPv4 address becomes that. */
 void	 address_unmap(struct address *);
 /* The path of a Unix socket, or NULL for other families. */
@@ -149,7 +154,7 @@ void	 parse_put(FILE *, const char *word);
 
 /* error.c: what went wrong, for a caller */
 
-#define CONF_ERROR_MAX	1024
+#define CONF_ERROR_MAX	1024		/* of such a line, with NUL */
 
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
@@ -372,7 +377,6 @@ struct conf_source {
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_ERROR_MAX		1024
 
 /*
  * Read and check a configuration.  Binds nothing, writes nothing.  Returns
@@ -509,6 +513,12 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 
 #define RULEFILE_MAX	(16 << 20)	/* bytes */
 
+struct rulefile {
+	const char	*path;		/* must live as long as the list */
+	const char	*text;
+	size_t		 size;
+};
+
 /*
  * Add the rules of a file; path must live as long as the list.  Returns NULL,
  * or what is wrong: error, with `FILE:LINE: ' in front, or static text about
@@ -517,8 +527,8 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 const char *rulefile_read(const char *path, struct rule_list *,
 	    char error[CONF_ERROR_MAX]);
 /* The same from text; 0, or -1 with the line in error. */
-int	 rulefile_parse(const char *path, const char *text, size_t size,
-	    struct rule_list *, char error[CONF_ERROR_MAX]);
+int	 rulefile_parse(const struct rulefile *, struct rule_list *,
+	    char error[CONF_ERROR_MAX]);
 
 /* ruleset.c: rules compiled by a child, into a memory file that is sealed */
 
@@ -772,8 +782,7 @@ struct listener {
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
 	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
-	bool		 resident;	/* programs accept on it */
-	bool		 broken;	/* by one of them, for good */
+	bool		 broken;	/* by a resident program, for good */
 	int64_t		 revive_at;	/* not earlier */
 	int		 backlog;	/* that was asked for */
 	int		 limit;		/* length of the queue, last asked */
@@ -894,8 +903,6 @@ uint64_t source_key(const struct prefix *, int service,
 enum source_answer source_claim(struct source *table, struct source_claim *,
 	    int slot, const struct source_limit *);
 void	 source_release(struct source_claim *, int slot);
-/* Connections that the source has now. */
-int	 source_count(struct source *table, uint64_t key);
 /* In the master: what a dead worker of this slot held. */
 void	 sources_forget(struct source *table, int slot);
 /* In the master: what no live worker holds. */
@@ -1729,6 +1736,8 @@ bool	 tally_is_throttled(const struct status_service *,
  * behind it, escaped; nothing when it does.
  */
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
+/* Escaped, until the next call. */
+const char *tally_quoted(const char *);
 /* ms from one time to another; 0 when that makes no sense. */
 int64_t	 tally_elapsed(int64_t from, int64_t to);
 /* Now; of a dead master, whose clock stands still, when it last wrote. */
@@ -1758,8 +1767,6 @@ void	 metrics_write(FILE *, const struct snapshot *);
 /* json.c: the same as one JSON object */
 
 void	 json_write(FILE *, const struct snapshot *);
-/* A string with its quotes; also safe within HTML's <script>. */
-void	 json_put(FILE *, const char *text);
 
 /* holder.c: who holds the lock of a file, without taking it */
 
@@ -1845,7 +1852,11 @@ int	 rates_show(struct server *);
 
 bool	 human_is_on(void);
 char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
-char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+/* Of two sums; 0 when the later one is smaller, as after a restart. */
+uint64_t human_grown(uint64_t from, uint64_t to);
+/* The mean of the times that a histogram has got since; `-': none. */
+char	*human_mean(char buf[HUMAN_TEXT], const uint64_t *from,
+	    const uint64_t *to);
 char	*human_count(char buf[HUMAN_TEXT], uint64_t);
 char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
 char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);
@@ -2454,7 +2465,7 @@ struct state_total {
 
 struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
-	int64_t	 inherited, resident, broken;
+	int64_t	 inherited, broken;
 	char	*service, *text, *name;
 };
 

@@ -233,8 +233,7 @@ log_connected(struct conn *c, const struct conf_service *conf)
 
 	if (conf->log_connections != CONF_CONNECTIONS_BOTH)
 		return;
-	log_info("connected %s client=%llu service=%s",
-	    peer_word(c, peer),
+	log_info("connected %s client=%llu service=%s", peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name);
 }
 
@@ -349,9 +348,8 @@ accept_failed(struct life *l)
 	switch (errno) {
 	case EAGAIN:
 		if (!l->nonblocking_said)
-			log_warnx("accept: the listener was made "
-			    "non-blocking by somebody service=%s",
-			    l->self->conf->name);
+			log_warnx("accept: the listener was made non-blocking "
+			    "by somebody service=%s", l->self->conf->name);
 		l->nonblocking_said = true;
 		poll(&pfd, 1, -1);
 		return ACCEPT_AGAIN;
