@@ -387,6 +387,9 @@ all_told() {
 	nice x|nice x: must be -20 to 19
 	exec-stderr file|exec-stderr file: must be one of log, socket
 	END
+	printf 'service a\nlisten :0\nrun echo\nchdir /nosuch\n' > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[ "$output" = "preforkd: $D/conf:3: service a: run echo: chdir /nosuch: No such file or directory" ]
 	printf 'service a\nlisten :0\nexec cat\nnice -5\n' > "$D/conf"
 	run -1 setpriv --bounding-set -sys_nice --inh-caps -sys_nice \
 	    "$PREFORKD" -n -f "$D/conf"

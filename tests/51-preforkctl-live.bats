@@ -135,9 +135,9 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 	slow_reloads
 	rm "$FAULT_FILE.slow"
 	touch "$FAULT_FILE"
-	told 1 'preforkctl: reload failed: its workers die' reload
+	told 1 'preforkctl: reload failed: its workers die (service abort)' reload
 	rm "$FAULT_FILE"
-	verdict 'DEGRADED: the last reload failed (its workers die); '
+	verdict 'DEGRADED: the last reload failed (its workers die (service abort)); '
 	[ -n "$(ask x)" ]
 }
 
