@@ -14,6 +14,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,17 +88,52 @@ status_directory(char *dir, char *error)
 	return 0;
 }
 
+/* Whether a server holds the lock of this status file. */
+static bool
+lives(const char *dir, const char *name)
+{
+	char path[PATH_MAX];
+	bool held;
+	int fd;
+
+	if (snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX ||
+	    (fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW |
+	    O_CLOEXEC)) == -1)
+		return false;
+	held = holder_of(fd) != -1;
+	close(fd);
+	return held;
+}
+
+/* The only one, or the only one that lives; -1: none, or it is not clear. */
+static int
+only(const char *dir, struct dirent **entry, int n)
+{
+	int i, found = -1;
+
+	if (n <= 1)
+		return n - 1;
+	for (i = 0; i < n; i++) {
+		if (!lives(dir, entry[i]->d_name))
+			continue;
+		if (found != -1)
+			return -1;
+		found = i;
+	}
+	return found;
+}
+
 static int
 status_choose(const char *dir, struct dirent **entry, int n, char *path,
     char *error)
 {
-	int i;
+	int i = only(dir, entry, n);
 
 	if (n == 0)
 		return error_say(error, "%s: no status file: preforkd has not "
 		    "been started here; else name it with -s", dir);
-	if (n == 1) {
-		if (snprintf(path, PATH_MAX, "%s/%s", dir, entry[0]->d_name) <
+	if (i != -1) {
+		if (snprintf(path, PATH_MAX, "%s/%s", dir, entry[i]->d_name) <
 		    PATH_MAX)
 			return 0;
 		return error_say(error, "%s: name too long", dir);
@@ -110,7 +146,7 @@ status_choose(const char *dir, struct dirent **entry, int n, char *path,
 	return -1;
 }
 
-/* The only status file there is, where preforkd puts it by default. */
+/* Where preforkd puts it by default. */
 static int
 status_find(char path[PATH_MAX], char *error)
 {
