@@ -88,7 +88,6 @@ print_program(const struct snapshot *s, uint32_t number)
 	printf("%s\n", quoted(s->status.service[c->service].name));
 }
 
-
 static void
 print_programs(const struct snapshot *s, const struct row *row, uint32_t n)
 {
@@ -101,7 +100,8 @@ print_programs(const struct snapshot *s, const struct row *row, uint32_t n)
 			continue;
 		if (first)
 			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
-			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
+			    "PROGRAM", "AGE", human_is_on() ? "MEMORY" :
+			    "KILOBYTES", "CPU", "SERVICE");
 		first = false;
 		print_program(s, row[i].slot);
 	}
