@@ -482,7 +482,7 @@ examples() {
 }
 
 @test "README's examples work" {
-	sed -n '/^Use it/,/^This version/p' "$TOP/README" |
+	sed -n '/^Use it/,/^There are four/p' "$TOP/README" |
 	    sed -n 's|^    src/||p' > "$D/example"
 	[ "$(wc -l < "$D/example")" -eq 3 ]
 	while read -r line; do
@@ -492,10 +492,10 @@ examples() {
 		    2> "$D/err" 3>&-
 		! grep 'preforkd: ' "$D/err"
 	done < "$D/example"
-	sed -n '/reads:$/,/^This version/p' "$TOP/README" |
+	sed -n '/reads:$/,/^There are four/p' "$TOP/README" |
 	    sed -n 's/^    //p' > "$D/conf"
 	"$PREFORKD" -n -f "$D/conf"
-	sed -n '/^This version/,/^preforkd.conf/p' "$TOP/README" |
+	sed -n '/^There are four/,/^preforkd.conf/p' "$TOP/README" |
 	    sed -nE '/^    ([a-z])/ { s//\1/; s/   .*//; p; }' > "$D/kinds"
 	[ "$(cut -d ' ' -f 1 "$D/kinds" | tr '\n' ' ')" = 'run exec resident module ' ]
 	sed -E "s|^(module) .*|\\1 $TOOLS/module-greet.so|
