@@ -286,6 +286,24 @@ tags() {
 	    grep -E '\.[ch]$' | sort | diff "$D/files" -
 }
 
+@test "every function that HACKING names is there, in the file that it says" {
+	grep -oE '\<[a-z_]+\(\)( in [a-z]+\.c)?' "$TOP/HACKING" |
+	    grep -v '^closefrom' | sort -u > "$D/functions"
+	[ "$(wc -l < "$D/functions")" -gt 20 ]
+	while read -r name _ file; do
+		grep -qE "^${name%??}\(" "$TOP"/src/${file:-*.c} ||
+		    complain "no $name in ${file:-src}"
+	done < "$D/functions"
+	[ -z "${BAD-}" ]
+}
+
+@test "the lines that HACKING counts are those of src" {
+	total=$(cd "$TOP/src" && cat ./*.[ch] service/*.c module/*.c | wc -l)
+	said=$(sed -n 's/^src is \([0-9]*\),000 lines.*/\1/p' "$TOP/HACKING")
+	[ $((said * 1000 - total)) -lt 1500 ]
+	[ $((total - said * 1000)) -lt 1500 ]
+}
+
 @test "the services in README are configurations that are read" {
 	awk -v d="$D" '
 	/^    [^ ]/ && !on { on = 1; text = ""; served = 0 }
