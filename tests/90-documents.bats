@@ -156,6 +156,39 @@ between() {
 	between '^all of these but' '^set the default' | diff "$D/none" -
 }
 
+@test "preforkd.conf(5) says which settings a resident service cannot have" {
+	between '^So these settings are refused' '^and all that begin' \
+	    > "$D/page"
+	table settings | awk -F '\t' '$2 == "service" { print $1 }' |
+	    while read -r name; do
+		printf '%s\n' 'service a' 'listen :80' 'resident cat' \
+		    "$name $(value "$name")" > "$D/conf"
+		"$PREFORKD" -n -f "$D/conf" 2>&1 |
+		    grep -q 'must not be there: a resident program' || continue
+		case $name in
+		per-source-*) ;;
+		*) echo "$name" ;;
+		esac
+	done | sort | diff "$D/page" -
+}
+# value NAME: one that it may have.
+value() {
+	case $1 in
+	allow | deny) echo 192.0.2.1 ;;
+	default) echo deny ;;
+	log-connections) echo end ;;
+	min-rate | rate) echo 1/1s ;;
+	per-source-for) echo 192.0.2.1 1 ;;
+	per-source-prefix) echo 32 64 ;;
+	per-source-rate) echo 1/1s ;;
+	proxy-protocol) echo from 192.0.2.1 ;;
+	refuse) echo reset ;;
+	rules) echo /etc/hosts ;;
+	when-full) echo drop-silent ;;
+	*) echo 1 ;;
+	esac
+}
+
 @test "preforkd.conf(5) says which settings need a restart" {
 	table settings | awk -F '\t' '$6 == "restart" {print $1}' |
 	    sort > "$D/table"
