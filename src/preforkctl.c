@@ -251,15 +251,41 @@ usage(void)
 	exit(EX_USAGE);
 }
 
+/* Say what is allowed. */
+__attribute__((__noreturn__))
+static void
+bad(int option, const char *value, const char *allowed)
+{
+	log_warnx("-%c %s: must be %s", option, value, allowed);
+	exit(EX_USAGE);
+}
+
+/* With -n. */
+static void
+check_service(const struct server *server)
+{
+	const char *name = server->selection.service;
+	int i;
+
+	if (name == NULL)
+		return;
+	for (i = 0; i < CONF_SERVICES_MAX; i++)
+		if (server->now.status.service[i].used &&
+		    strcmp(server->now.status.service[i].name, name) == 0)
+			return;
+	bad('n', name, "a service of this server");
+}
+
 static int
 run(struct server *server, const struct command *command, const char *path)
 {
 	char error[CONF_ERROR_MAX];
 	int code;
 
-	if (server_open(server, path, command->any_layout, error) == 0)
+	if (server_open(server, path, command->any_layout, error) == 0) {
+		check_service(server);
 		code = command->run(server);
-	else {
+	} else {
 		code = CTL_UNKNOWN;
 		if (command->run == show_status)
 			printf("preforkd UNKNOWN: %s\n", error);
@@ -272,15 +298,6 @@ run(struct server *server, const struct command *command, const char *path)
 		return CTL_UNKNOWN;
 	}
 	return code;
-}
-
-/* Say what is allowed. */
-__attribute__((__noreturn__))
-static void
-bad(int option, const char *value, const char *allowed)
-{
-	log_warnx("-%c %s: must be %s", option, value, allowed);
-	exit(EX_USAGE);
 }
 
 static int
@@ -414,12 +431,17 @@ main(int argc, char *argv[])
 				usage();
 		}
 	}
-	if (argc - optind != 1 ||
-	    (command = command_find(argv[optind])) == NULL)
+	if (argc - optind != 1)
 		usage();
+	if ((command = command_find(argv[optind])) == NULL) {
+		log_warnx("%s: no such command", argv[optind]);
+		usage();
+	}
 	if (server.interval != 0 && command->run == show_status)
 		command = &rates_command;
-	if (!is_for(command, &server))
+	if (!is_for(command, &server)) {
+		log_warnx("%s: not with these options", command->name);
 		usage();
+	}
 	return run(&server, command, path);
 }
