@@ -176,7 +176,8 @@ static const struct {
 	{ SERVICE "listen unix:/x moed=0600", "f:4: listen unix:/x: after the "
 	    "address must be mode=MODE, owner=USER[:GROUP] or nothing" },
 	{ SERVICE "listen :81 mode=0600", "f:4: listen :81: must be alone: "
-	    "mode and owner are for unix:/PATH" },
+	    "a further address has a line of its own, mode and owner are for "
+	    "unix:/PATH" },
 	{ SERVICE "listen unix:/x owner=no-such-user", "f:4: listen unix:/x: "
 	    "owner must be USER or USER:GROUP, names or numbers that this "
 	    "system knows" },
