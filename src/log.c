@@ -28,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hot.h"
 #include "log.h"
 
 #define WAIT_MS		20	/* for room in the pipe */
@@ -44,17 +45,17 @@ static const char *const level_names[] = {
 #define NLEVELS	((int)(sizeof(level_names) / sizeof(level_names[0])))
 
 static const char *name = "preforkd";
-static enum log_level level_max = LOG_LEVEL_INFO;
-static int pipe_fd = -1;
-static _Atomic unsigned long long *shared_drops;
-static unsigned long long dropped;	/* by this process, not yet said */
-static bool forked;
-static bool echo;
+static HOT enum log_level level_max = LOG_LEVEL_INFO;
+static HOT int pipe_fd = -1;
+static HOT _Atomic unsigned long long *shared_drops;
+static HOT unsigned long long dropped;	/* by this process, not yet said */
+static HOT bool forked;
+static HOT bool echo;
 
 /* `TIME preforkd[PID] ', made anew when the second changes. */
-static char head[64];
-static size_t head_size;
-static time_t head_second = -1;
+static HOT char head[64];
+static HOT size_t head_size;
+static HOT time_t head_second = -1;
 
 static void	say(enum log_level, int, const char *, va_list)
 		    __attribute__((__format__(printf, 3, 0)));

@@ -22,6 +22,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "hot.h"
 #include "log.h"
 #include "preforkd-module.h"
 
@@ -932,9 +933,11 @@ struct program {
 
 /*
  * The file of a program: an absolute path, or a name that is looked for in
- * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
+ * PROGRAM_PATH; *path is it, then, or else in `room'.  Returns NULL, or what is
+ * wrong (static text).
  */
-const char *program_find(const char *name, char path[PATH_MAX]);
+const char *program_find(const char *name, char room[PATH_MAX],
+	    const char **path);
 /*
  * How much later than its own deadlines a worker of the service is late: what
  * it takes it to end a program.
@@ -942,8 +945,6 @@ const char *program_find(const char *name, char path[PATH_MAX]);
 int64_t	 program_grace(const struct conf_service *);
 /* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
 void	 program_env_start(struct program_env *, const struct conf_service *);
-/* The same variables as another one, which must live as long. */
-void	 program_env_copy(struct program_env *, const struct program_env *);
 /* Add or replace a variable; false when there is no room. */
 __attribute__((__format__(printf, 3, 4)))
 bool	 program_env_put(struct program_env *, const char *name,

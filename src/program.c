@@ -43,19 +43,18 @@ look_at(const char *path)
 }
 
 const char *
-program_find(const char *name, char path[PATH_MAX])
+program_find(const char *name, char room[PATH_MAX], const char **path)
 {
 	char search[] = PROGRAM_PATH, *rest = search, *dir;
 
-	if (name[0] == '/') {
-		if (strlcpy(path, name, PATH_MAX) >= PATH_MAX)
-			return strerror(ENAMETOOLONG);
-		return look_at(path);
-	}
+	*path = name;
+	if (name[0] == '/')
+		return look_at(name);
+	*path = room;
 	while ((dir = strsep(&rest, ":")) != NULL) {
-		if (snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
+		if (snprintf(room, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
 			return strerror(ENAMETOOLONG);
-		if (look_at(path) == NULL)
+		if (look_at(room) == NULL)
 			return NULL;
 	}
 	return "not found in " PROGRAM_PATH;
@@ -117,15 +116,6 @@ program_env_start(struct program_env *e, const struct conf_service *conf)
 		name[len] = '\0';
 		program_env_put(e, name, "%s", *word + len + 1);
 	}
-}
-
-void
-program_env_copy(struct program_env *to, const struct program_env *from)
-{
-	to->n = from->n;
-	to->used = 0;
-	memcpy(to->variable, from->variable,
-	    (size_t)(from->n + 1) * sizeof(to->variable[0]));
 }
 
 /* Twice the grace: a program that is killed takes its time to die, too. */

@@ -35,9 +35,9 @@
 #define LAST_SILENT	200	/* ms, for those that are left, ... */
 #define LAST_TIME	1000	/* ... and while they go on */
 
-static LIST_HEAD(, session) sessions = LIST_HEAD_INITIALIZER(sessions);
-static bool strays;			/* there are children of none */
-static bool ignored;			/* and SIGCHLD is, for them */
+static HOT LIST_HEAD(, session) sessions = LIST_HEAD_INITIALIZER(sessions);
+static HOT bool strays;			/* there are children of none */
+static HOT bool ignored;			/* and SIGCHLD is, for them */
 
 int
 session_setup(void)

@@ -35,8 +35,8 @@ try(const struct conf_service *conf)
 {
 	static char text[CONF_ROOT_MAX + 80];
 	const struct preforkd_service *service;
-	char path[PATH_MAX];
-	const char *why;
+	char room[PATH_MAX];
+	const char *path, *why;
 
 	if (privs_settle(conf) == -1) {
 		snprintf(text, sizeof(text), "chdir %s: %s", conf->chdir,
@@ -48,7 +48,8 @@ try(const struct conf_service *conf)
 		return NULL;
 	case CONF_EXEC:
 	case CONF_RESIDENT:
-		return program_find(conf->command[conf->kind][0], path);
+		return program_find(conf->command[conf->kind][0], room,
+		    &path);
 	case CONF_MODULE:
 		if ((why = module_enter(conf, &service)) == NULL)
 			module_leave(service, TRIAL_TIME / 1000);

@@ -63,8 +63,8 @@ struct life {
 	bool		 busy;		/* does not count as idle */
 };
 
-static struct life life;
-static struct conn client;
+static HOT struct conn client;
+static HOT struct life life;
 
 static void
 store(_Atomic uint64_t *to, uint64_t value)

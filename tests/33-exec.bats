@@ -395,3 +395,18 @@ all_told() {
 	    "$PREFORKD" -n -f "$D/conf"
 	[[ $output == "preforkd: $D/conf:4: service a: nice: must be 0 or more"* ]]
 }
+
+# What it writes of the server's memory is a copy of its own.
+@test "a worker that waits with a silent client has no more than 64 kB of memory of its own" {
+	[ -z "${SANITIZE:-}" ] || skip 'sanitizers need more memory'
+	start -l 127.0.0.1:0 -o 'workers-min 8' -- sh -c 'printf "1\\n2\\n3\\n"; exec cat'
+	hold 8
+	wait_for has_logged 8 ' info: connected '
+	for pid in $(workers); do
+		awk '/^Private_Dirty/ { kb += $2 } END { print kb }' \
+		    "/proc/$pid/smaps"
+	done | sort -n > "$D/kb"
+	xargs < "$D/kb"
+	[ "$(wc -l < "$D/kb")" -ge 8 ]
+	[ "$(tail -n 1 "$D/kb")" -gt 0 ] && [ "$(tail -n 1 "$D/kb")" -le 64 ]
+}

@@ -55,6 +55,7 @@ open_directory() {
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
 count_logged() { grep -cE -- "$1" "$LOG" || true; }
+has_logged() { [ "$(count_logged "$2")" -ge "$1" ]; }
 
 # start ARG...: $M the master, $PORT and $ADDRESS of the first socket, $ADDRESSES.
 start() {
