@@ -375,6 +375,9 @@ all_told() {
 	printf 'service a\nlisten :0\nexec cat\nchdir /nosuch\n' > "$D/conf"
 	run -1 "$PREFORKD" -n -f "$D/conf"
 	[[ $output == "preforkd: $D/conf:3: service a: exec cat: chdir /nosuch: No such file"* ]]
+	printf 'service a\nlisten :0\nrun echo\nchdir /nosuch\n' > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[ "$output" = "preforkd: $D/conf:3: service a: run echo: chdir /nosuch: No such file or directory" ]
 	printf 'service a\nlisten :0\nexec cat\nnice -5\n' > "$D/conf"
 	run -1 setpriv --bounding-set -sys_nice --inh-caps -sys_nice \
 	    "$PREFORKD" -n -f "$D/conf"
