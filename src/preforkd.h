@@ -1728,6 +1728,8 @@ bool	 tally_is_throttled(const struct status_service *,
  * behind it, escaped; nothing when it does.
  */
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
+/* The same without the last `; ', to be freed; NULL when it serves well. */
+char	*tally_why(const struct snapshot *, const struct tally *);
 /* ms from one time to another; 0 when that makes no sense. */
 int64_t	 tally_elapsed(int64_t from, int64_t to);
 /* Now; of a dead master, whose clock stands still, when it last wrote. */
