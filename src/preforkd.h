@@ -1107,7 +1107,8 @@ int	 admit_pause(void);
 enum proxy_answer {
 	PROXY_MORE,		/* right so far */
 	PROXY_DONE,
-	PROXY_WRONG
+	PROXY_WRONG,
+	PROXY_GONE		/* only to proxy_read(): not a byte came */
 };
 
 struct proxy_header {
@@ -1124,7 +1125,8 @@ void	 proxy_start(const struct conf_service *);
 bool	 proxy_trusts(const struct address *);
 /*
  * Take the header from the connection, and nothing that follows, and its
- * addresses for those of the connection.  Returns NULL, or words why not.
+ * addresses for those of the connection.  Returns NULL, or words why not; none,
+ * "", when who connected has left without a byte, as a health check does.
  */
 const char *proxy_read(struct conn *);
 
