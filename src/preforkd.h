@@ -1115,7 +1115,8 @@ int	 admit_pause(void);
 enum proxy_answer {
 	PROXY_MORE,		/* right so far */
 	PROXY_DONE,
-	PROXY_WRONG
+	PROXY_WRONG,
+	PROXY_GONE		/* only to proxy_read(): not a byte came */
 };
 
 struct proxy_header {
@@ -1132,7 +1133,8 @@ void	 proxy_start(const struct conf_service *);
 bool	 proxy_trusts(const struct address *);
 /*
  * Take the header from the connection, and nothing that follows, and its
- * addresses for those of the connection.  Returns NULL, or words why not.
+ * addresses for those of the connection.  Returns NULL, or words why not; none,
+ * "", when who connected has left without a byte, as a health check does.
  */
 const char *proxy_read(struct conn *);
 
@@ -1738,6 +1740,8 @@ bool	 tally_is_throttled(const struct status_service *,
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
 /* Escaped, until the next call. */
 const char *tally_quoted(const char *);
+/* The same without the last `; ', to be freed; NULL when it serves well. */
+char	*tally_why(const struct snapshot *, const struct tally *);
 /* ms from one time to another; 0 when that makes no sense. */
 int64_t	 tally_elapsed(int64_t from, int64_t to);
 /* Now; of a dead master, whose clock stands still, when it last wrote. */

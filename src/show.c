@@ -12,6 +12,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include <string.h>
+
 #include "preforkd.h"
 
 /* Its values were escaped when it was made. */
@@ -207,8 +209,8 @@ name_width(const struct status *s)
 
 	for (i = 0; i < CONF_SERVICES_MAX; i++)
 		if (s->service[i].used &&
-		    (int)strlen(quoted(s->service[i].name)) > width)
-			width = (int)strlen(quoted(s->service[i].name));
+		    (int)strlen(tally_quoted(s->service[i].name)) > width)
+			width = (int)strlen(tally_quoted(s->service[i].name));
 	return width;
 }
 
