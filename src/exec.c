@@ -81,7 +81,6 @@ exec_start(const struct worker *w)
 void
 exec_rest(void)
 {
-	quit_if_told();
 	if (service->prespawn > 0)
 		prespawn_rest();
 }
@@ -93,6 +92,7 @@ exec_stop(void)
 		prespawn_retire(NULL);
 	session_end_all(PROGRAM_GRACE);
 	launch_stop();
+	quit_if_told();
 }
 
 static void
@@ -441,6 +441,7 @@ exec_serve(struct conn *c)
 	sigset_t old;
 
 	sig_block(&old);
+	quit_if_told();
 	session_watch();
 	if (service->prespawn > 0)
 		why = serve_prespawned(c);

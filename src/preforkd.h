@@ -1288,24 +1288,22 @@ void	 sig_reset(void);
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /*
- * For a program, in the child of vfork(2) of a process that has called
- * sig_programs(): after execve(2) every disposition is the default, and
- * nothing is blocked.
+ * For a program, in the child of vfork(2) of a worker that has programs and
+ * does not ignore their end: after execve(2) every disposition is the default,
+ * and nothing is blocked.
  */
 void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
 /*
  * Dispositions of a worker, set before unblocking, and of the logger, which
- * unblocks only while it waits.
+ * unblocks only while it waits.  To one that has programs SIGQUIT is SIGTERM
+ * that is noted, and a child that ends interrupts what it does.
  */
-void	 sig_worker(void);
+void	 sig_worker(bool programs);
 void	 sig_logger(void);
-/*
- * Also of a worker that has programs: SIGQUIT, which is noted, interrupts what
- * it does, and so does a child that ends, unless they are ignored.
- */
-void	 sig_programs(bool ignore);
+/* There: whether children that end are ignored instead. */
+void	 sig_children(bool ignore);
 /*
  * ppoll(2) that lets all signals in, whether or not a descriptor is ready; -1
  * ms: for ever.  Returns what it does.
@@ -1336,6 +1334,7 @@ extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_quit(int);	/* ... with programs: and leave at once */
 void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_program_ended(int);	/* worker */
 void	 handler_nothing(int);

@@ -42,7 +42,6 @@ static bool ignored;			/* and SIGCHLD is, for them */
 int
 session_setup(void)
 {
-	sig_programs(false);
 	return prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
@@ -50,7 +49,7 @@ void
 session_watch(void)
 {
 	if (ignored)
-		sig_programs(false);
+		sig_children(false);
 	ignored = false;
 }
 
@@ -59,7 +58,7 @@ session_rest(void)
 {
 	if (!strays || !LIST_EMPTY(&sessions))
 		return;
-	sig_programs(true);
+	sig_children(true);
 	ignored = true;
 	session_reap();
 }

@@ -20,6 +20,22 @@ waiting() { [ "$(programs | wc -l)" -eq "$1" ]; }
 other_than() { waiting 1 && [ "$(programs)" != "$1" ]; }
 descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 
+# slow CALL PID [OPTION]: each takes a second longer, until fast.
+slow() {
+	strace "${@:3}" -qq -o "$D/trace" -e "trace=$1" \
+	    -e "inject=$1:delay_enter=1000000" -p "$2" 3>&- 8>&- &
+	SLOW=$!
+	wait_for traced "$2"
+}
+fast() { kill "$SLOW" || true; wait "$SLOW" || true; }
+traced() { ! grep -q '^TracerPid:	0$' "/proc/$1/status"; }
+
+# A program with a child, whose sessions are in $D/sessions.
+family() { echo 'echo $$ >> '"$D/sessions; sleep 300 & ${1:-exec cat}"; }
+open_family() { open_directory; : > "$D/sessions"; chmod 666 "$D/sessions"; }
+families() { paste -sd , "$D/sessions"; }
+families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
+
 @test "a program waits in each idle worker, gets the next client, and has a successor" {
 	start -l 127.0.0.1:0 -o 'workers-spare 3' -o 'workers-min 3' \
 	    -o 'workers-max 3' -o 'prespawn 2' -- cat
@@ -341,6 +357,64 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	stop
 	took "$BEGIN" 0 5000
 	[ "$(members "$p")" -eq 0 ]
+}
+
+@test "F11 the word to leave at once is not slept through while programs are started" {
+	serve 'exec cat'
+	wait_for waiting 1
+	w=$(one_worker)
+	slow vfork "$w"
+	[ "$(ask x)" = x ]
+	wait_for logged 'closed '
+	wait_for slots_are idle 1
+	kill -QUIT "$w"
+	wait_for gone "$w"
+	fast
+}
+
+@test "F11 nor by a worker that is not ready yet" {
+	serve 'exec cat' 'log-level debug'
+	wait_for waiting 1
+	slow close_range "$M" -f
+	kill -KILL "$(one_worker)"
+	born() { [ "$(count_logged 'worker born')" -ge 2 ]; }
+	wait_for born
+	w=$(sed -nE 's/.* worker born pid=([0-9]+) .*/\1/p' "$LOG" | tail -n 1)
+	kill -QUIT "$w"
+	wait_for gone "$w"
+	fast
+}
+
+@test "F11 nor while it waits for a client that lingers: no program is left" {
+	open_family
+	serve "$(family 'read x')"
+	client
+	yes >&"$C" 2> "$D/err" 3>&- &
+	wait_for logged 'closed .*end=served'
+	w=$(one_worker)
+	mine=$(families)
+	kill -QUIT "$w"
+	wait_for gone "$w"		# while the client goes on
+	[ -z "$(ps -o pid= --sid "$mine")" ]
+	exec {C}<&-
+}
+
+@test "F11 nor while it waits for the word of a proxy" {
+	open_family
+	printf '%s\n' 'service a' 'listen 127.0.0.1:0' 'prespawn 1' \
+	    'workers-max 1' 'proxy-protocol from 127.0.0.1' "exec sh -c \"$(family)\"" > "$D/conf"
+	start -f "$D/conf"
+	wait_for families_are 1
+	client
+	wait_for slots_are busy 1
+	w=$(one_worker)
+	mine=$(families)
+	BEGIN=$EPOCHREALTIME
+	kill -QUIT "$w"
+	wait_for gone "$w"
+	took "$BEGIN" 0 2500		# of 3 s that a header may take
+	[ -z "$(ps -o pid= --sid "$mine")" ]
+	exec {C}<&-
 }
 
 @test "1,000 connections leave no process and no descriptor" {
