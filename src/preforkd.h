@@ -977,7 +977,8 @@ struct session {
 	int64_t		 look_at;	/* ... others must, or silent then */
 	uint64_t	 moved;		/* bytes of the client, last asked */
 	bool		 over;		/* and reaped, with all of it */
-	int		 status;	/* then: as from waitpid(2) */
+	int		 status;	/* then: as from waitpid(2), ... */
+	int64_t		 ended;		/* ... and when */
 };
 
 /* In a worker, before its first program; 0, or -1 with errno. */
@@ -1207,6 +1208,7 @@ struct prespawned {
 	struct launch	 launch;
 	int		 fd;		/* our end of its sockets; -1: none */
 	int64_t		 born;
+	int		 round;		/* with others */
 	bool		 settled;	/* taken, or it has ended and may be */
 };
 
@@ -1221,10 +1223,12 @@ void	 prespawn_rest(void);
 const char *prespawn_take(struct prespawned **);
 void	 prespawn_done(struct prespawned *);
 /*
- * The worker has been told to leave: those that wait are told to end, and so
- * see the end of their input.  They are known to session_end_all().
+ * The worker has been told to leave: those that wait get this signal, and see
+ * the end of their input.  They are known to session_end_all().
  */
-void	 prespawn_retire(const struct launch *but);
+void	 prespawn_retire(const struct launch *but, int signal);
+/* All have ended. */
+void	 prespawn_stop(void);
 
 /* exec.c: a program for each connection */
 

@@ -186,6 +186,7 @@ session_reap(void)
 		kill(-pid, SIGKILL);
 		waitpid(pid, &s->status, WNOHANG);
 		s->over = true;
+		s->ended = clock_now();
 		s->look_at = 0;
 		LIST_REMOVE(s, entry);
 		if (who_ended() == -1) {
