@@ -129,9 +129,9 @@ families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
 	serve 'exec cat' 'prespawn 16'
 	for i in 1 2 3; do
 		wait_for waiting 16
-		mapfile -t before < <(programs)
-		kill -KILL "${before[@]}"
-		for p in "${before[@]}"; do wait_for gone "$p"; done
+		mapfile -t killed < <(programs)
+		kill -KILL "${killed[@]}"
+		for p in "${killed[@]}"; do wait_for gone "$p"; done
 	done
 	wait_for waiting 16	# 0.1 s for each now; not 30 s for the first
 	[ "$(ask x)" = x ]
