@@ -552,7 +552,7 @@ set_up(struct life *l, const struct worker *w)
 	snprintf(l->title, sizeof(l->title), "%s %s slot %d:", w->conf->name,
 	    w->listener->name, w->number);
 	log_forked();
-	sig_worker();
+	sig_worker(program_grace(w->conf) > 0);
 	if (admit_open(w) == -1) {
 		log_errorx("the compiled rules cannot be used service=%s",
 		    w->conf->name);
