@@ -133,8 +133,9 @@ wait_begin(struct conn *c, struct wait *w, short events)
 static bool
 made_room(struct conn *c)
 {
-	return handler_room != 0 && c->bytes_in == 0 &&
-	    clock_now() - c->started >= CONN_SILENT;
+	return handler_pending[SIGQUIT] != 0 ||
+	    (handler_room != 0 && c->bytes_in == 0 &&
+	    clock_now() - c->started >= CONN_SILENT);
 }
 
 /* The clock drops fractions: a deadline has passed a millisecond later. */

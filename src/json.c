@@ -100,20 +100,11 @@ put_changes(const struct view *v)
 static void
 put_verdict(const struct view *v)
 {
-	char *why = NULL;
-	size_t size = 0;
-	FILE *out;
+	char *why = tally_why(v->s, v->sum);
 
-	if (v->s->alive && (out = open_memstream(&why, &size)) != NULL) {
-		tally_troubles(out, v->s, v->sum);
-		if (fclose(out) == EOF)
-			size = 0;
-	}
 	fprintf(v->out, ",\n\"verdict\":\"%s\",", !v->s->alive ? "down" :
-	    size > 0 ? "degraded" : "ok");
-	if (size > 2)
-		why[size - 2] = '\0';	/* `; ' */
-	text(v, "why", size > 2 ? why : "");
+	    why != NULL ? "degraded" : "ok");
+	text(v, "why", why != NULL ? why : "");
 	free(why);
 }
 
@@ -264,17 +255,20 @@ put_worker(struct view *v, uint32_t number)
 
 	next(v);
 	fprintf(v->out, "{\"slot\":%u", number);
+	if (c->service < CONF_SERVICES_MAX) {
+		putc(',', v->out);
+		text(v, "service", v->s->status.service[c->service].name);
+	}
 	if (c->seq % 2 != 0) {
 		fputs(",\"state\":\"unstable\"}", v->out);
 		return;
 	}
 	fprintf(v->out, ",\"state\":\"%s\",\"pid\":%d,\"generation\":%u,"
 	    "\"served\":%" PRIu64 ",\"age_ms\":%" PRId64 ",\"state_ms\":%"
-	    PRId64 ",\"program\":%d,", tally_worker_state(c), c->pid,
+	    PRId64 ",\"program\":%d", tally_worker_state(c), c->pid,
 	    c->generation, c->number[NUMBER_SERVED],
 	    tally_elapsed(c->born, v->now),
 	    tally_elapsed(tally_since(c), v->now), c->program);
-	text(v, "service", v->s->status.service[c->service].name);
 	if (look_serving(c)) {
 		fprintf(v->out, ",\"client\":%" PRIu64 ",", c->client);
 		text(v, "address", tally_peer_text(c, peer));

@@ -91,7 +91,8 @@ print_programs(const struct snapshot *s, const struct row *row, uint32_t n)
 			continue;
 		if (first)
 			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
-			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
+			    "PROGRAM", "AGE", human_is_on() ? "MEMORY" :
+			    "KILOBYTES", "CPU", "SERVICE");
 		first = false;
 		print_program(s, row[i].slot);
 	}

@@ -78,8 +78,9 @@ not_allowed(struct loader *ld, const struct setting *row, const char *value)
 {
 	char range[256], buf[SHOWN];
 
-	return load_wrong(ld, &ld->at, "%s %s: must be %s", row->name,
-	    shown(buf, value), setting_range(row, range, sizeof(range)));
+	return load_wrong(ld, &ld->at, "%s %s: must be %s%s", row->name,
+	    shown(buf, value), setting_range(row, range, sizeof(range)),
+	    row->type == TYPE_DURATION ? ", in ms, s, m or h" : "");
 }
 
 static int
@@ -90,29 +91,39 @@ assign(struct loader *ld, const struct setting *row, void *base,
 }
 
 /* The words of a line as one value. */
+static const char *
+joined(char text[PARSE_LINE + 1], const struct parse *p)
+{
+	int i;
+
+	strlcpy(text, p->word[1], PARSE_LINE + 1);
+	for (i = 2; i < p->nwords; i++) {
+		strlcat(text, " ", PARSE_LINE + 1);
+		strlcat(text, p->word[i], PARSE_LINE + 1);
+	}
+	return text;
+}
+
 static int
 assign_line(struct loader *ld, const struct setting *row, void *base,
     const struct parse *p)
 {
 	char text[PARSE_LINE + 1];
-	int i;
 
-	strlcpy(text, p->word[1], sizeof(text));
-	for (i = 2; i < p->nwords; i++) {
-		strlcat(text, " ", sizeof(text));
-		strlcat(text, p->word[i], sizeof(text));
-	}
-	return assign(ld, row, base, text);
+	return assign(ld, row, base, joined(text, p));
 }
 
 static int
 assign_global(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
+	char text[PARSE_LINE + 1];
+
 	if (row->type != TYPE_LOG)
 		return assign(ld, row, ld->conf, p->word[1]);
-	return value_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
-	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
+	if (value_set_log(&ld->conf->log, p->word + 1, p->nwords - 1))
+		return 0;
+	return not_allowed(ld, row, joined(text, p));
 }
 
 static int

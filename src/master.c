@@ -446,6 +446,7 @@ judge_readiness(struct master *m)
 {
 	struct generation *g = TAILQ_FIRST(&m->generations);
 	const struct service *s;
+	char why[CONF_NAME_MAX + 40];
 
 	if (g->ready || m->state > MASTER_RUNNING)
 		return;
@@ -459,7 +460,9 @@ judge_readiness(struct master *m)
 	}
 	TAILQ_FOREACH(s, &g->services, entry)
 		if (s->delay != 0) {
-			not_ready(m, g, "its workers die");
+			snprintf(why, sizeof(why),
+			    "its workers die (service %s)", s->conf->name);
+			not_ready(m, g, why);
 			return;
 		}
 	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)

@@ -985,7 +985,8 @@ struct session {
 	int64_t		 look_at;	/* ... others must, or silent then */
 	uint64_t	 moved;		/* bytes of the client, last asked */
 	bool		 over;		/* and reaped, with all of it */
-	int		 status;	/* then: as from waitpid(2) */
+	int		 status;	/* then: as from waitpid(2), ... */
+	int64_t		 ended;		/* ... and when */
 };
 
 /* In a worker, before its first program; 0, or -1 with errno. */
@@ -1115,7 +1116,8 @@ int	 admit_pause(void);
 enum proxy_answer {
 	PROXY_MORE,		/* right so far */
 	PROXY_DONE,
-	PROXY_WRONG
+	PROXY_WRONG,
+	PROXY_GONE		/* only to proxy_read(): not a byte came */
 };
 
 struct proxy_header {
@@ -1132,7 +1134,8 @@ void	 proxy_start(const struct conf_service *);
 bool	 proxy_trusts(const struct address *);
 /*
  * Take the header from the connection, and nothing that follows, and its
- * addresses for those of the connection.  Returns NULL, or words why not.
+ * addresses for those of the connection.  Returns NULL, or words why not; none,
+ * "", when who connected has left without a byte, as a health check does.
  */
 const char *proxy_read(struct conn *);
 
@@ -1215,6 +1218,7 @@ struct prespawned {
 	struct launch	 launch;
 	int		 fd;		/* our end of its sockets; -1: none */
 	int64_t		 born;
+	int		 round;		/* with others */
 	bool		 settled;	/* taken, or it has ended and may be */
 };
 
@@ -1229,10 +1233,12 @@ void	 prespawn_rest(void);
 const char *prespawn_take(struct prespawned **);
 void	 prespawn_done(struct prespawned *);
 /*
- * The worker has been told to leave: those that wait are told to end, and so
- * see the end of their input.  They are known to session_end_all().
+ * The worker has been told to leave: those that wait get this signal, and see
+ * the end of their input.  They are known to session_end_all().
  */
-void	 prespawn_retire(const struct launch *but);
+void	 prespawn_retire(const struct launch *but, int signal);
+/* All have ended. */
+void	 prespawn_stop(void);
 
 /* exec.c: a program for each connection */
 
@@ -1296,24 +1302,22 @@ void	 sig_reset(void);
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /*
- * For a program, in the child of vfork(2) of a process that has called
- * sig_programs(): after execve(2) every disposition is the default, and
- * nothing is blocked.
+ * For a program, in the child of vfork(2) of a worker that has programs and
+ * does not ignore their end: after execve(2) every disposition is the default,
+ * and nothing is blocked.
  */
 void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
 /*
  * Dispositions of a worker, set before unblocking, and of the logger, which
- * unblocks only while it waits.
+ * unblocks only while it waits.  To one that has programs SIGQUIT is SIGTERM
+ * that is noted, and a child that ends interrupts what it does.
  */
-void	 sig_worker(void);
+void	 sig_worker(bool programs);
 void	 sig_logger(void);
-/*
- * Also of a worker that has programs: SIGQUIT, which is noted, interrupts what
- * it does, and so does a child that ends, unless they are ignored.
- */
-void	 sig_programs(bool ignore);
+/* There: whether children that end are ignored instead. */
+void	 sig_children(bool ignore);
 /*
  * ppoll(2) that lets all signals in, whether or not a descriptor is ready; -1
  * ms: for ever.  Returns what it does.
@@ -1344,6 +1348,7 @@ extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_quit(int);	/* ... with programs: and leave at once */
 void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_program_ended(int);	/* worker */
 void	 handler_nothing(int);
@@ -1738,6 +1743,8 @@ bool	 tally_is_throttled(const struct status_service *,
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
 /* Escaped, until the next call. */
 const char *tally_quoted(const char *);
+/* The same without the last `; ', to be freed; NULL when it serves well. */
+char	*tally_why(const struct snapshot *, const struct tally *);
 /* ms from one time to another; 0 when that makes no sense. */
 int64_t	 tally_elapsed(int64_t from, int64_t to);
 /* Now; of a dead master, whose clock stands still, when it last wrote. */

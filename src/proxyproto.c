@@ -10,6 +10,10 @@
  * A header that says UNKNOWN or LOCAL, or that tells of other than TCP
  * addresses, stands for the connection's own addresses, as the text wants.
  * What is said behind the addresses of version 2 is passed over.
+ *
+ * A balancer may look whether the port takes connections, and leave with a FIN
+ * or an RST before it has sent anything.  It is no client that was refused.  (A
+ * header in front of an RST is read as ever: Linux keeps it.)
  */
 
 #include <sys/socket.h>
@@ -242,6 +246,8 @@ take_header(struct conn *c, struct proxy_header *h, int64_t until)
 	while (answer == PROXY_MORE) {
 		n = recv(c->fd, head + have, sizeof(head) - have,
 		    MSG_PEEK | MSG_DONTWAIT);
+		if (have == 0 && (n == 0 || (n == -1 && errno == ECONNRESET)))
+			return PROXY_GONE;
 		if (n == 0 || (n == -1 && !again(c, until)))
 			return PROXY_MORE;
 		if (n == -1)
@@ -269,6 +275,8 @@ proxy_read(struct conn *c)
 		return "proxy-protocol header=missing";
 	case PROXY_WRONG:
 		return "proxy-protocol header=wrong";
+	case PROXY_GONE:
+		return "";
 	case PROXY_DONE:
 		break;
 	}

@@ -52,7 +52,6 @@ resident_start(const struct worker *w)
 	program_env_put(&env, "LISTEN_FDS", "1");
 	program_env_put(&env, "LISTEN_FDNAMES", "%s", conf->name);
 	sig_block(NULL);
-	sig_programs(false);
 	return 0;
 }
 

@@ -42,7 +42,6 @@ static HOT bool ignored;			/* and SIGCHLD is, for them */
 int
 session_setup(void)
 {
-	sig_programs(false);
 	return prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
@@ -50,7 +49,7 @@ void
 session_watch(void)
 {
 	if (ignored)
-		sig_programs(false);
+		sig_children(false);
 	ignored = false;
 }
 
@@ -59,7 +58,7 @@ session_rest(void)
 {
 	if (!strays || !LIST_EMPTY(&sessions))
 		return;
-	sig_programs(true);
+	sig_children(true);
 	ignored = true;
 	session_reap();
 }
@@ -200,6 +199,7 @@ session_reap(void)
 		kill(-pid, SIGKILL);
 		waitpid(pid, &s->status, WNOHANG);
 		s->over = true;
+		s->ended = clock_now();
 		s->look_at = 0;
 		LIST_REMOVE(s, entry);
 		if (who_ended() == -1) {

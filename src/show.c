@@ -11,6 +11,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "preforkd.h"
 
@@ -199,19 +200,34 @@ print_next_try(const struct status_service *row)
 		printf("  being tried");
 }
 
+/* The longest name of a service, and what fits into 80 columns at least. */
+static int
+name_width(const struct status *s)
+{
+	int i, width = 15;
+
+	for (i = 0; i < CONF_SERVICES_MAX; i++)
+		if (s->service[i].used &&
+		    (int)strlen(tally_quoted(s->service[i].name)) > width)
+			width = (int)strlen(tally_quoted(s->service[i].name));
+	return width;
+}
+
 static void
 print_services(const struct snapshot *snapshot, const struct tally *sum)
 {
 	const struct status *s = &snapshot->status;
+	const int width = name_width(s);
 	char n[HUMAN_TEXT];
 	int i;
 
-	printf("\n%-15s %12s %6s %6s %8s %8s %7s %6s\n", "SERVICE", "ACCEPTED",
-	    "BUSY", "IDLE", "STARTING", "DRAINING", "DELAYED", "MAX");
+	printf("\n%-*s %12s %6s %6s %8s %8s %7s %6s\n", width, "SERVICE",
+	    "ACCEPTED", "BUSY", "IDLE", "STARTING", "DRAINING", "DELAYED",
+	    "MAX");
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
-		printf("%-15s %12s %6u %6u %8u %8u %7u %6u",
+		printf("%-*s %12s %6u %6u %8u %8u %7u %6u", width,
 		    tally_quoted(s->service[i].name),
 		    human_count(n, sum[i].number[NUMBER_ACCEPTED]),
 		    sum[i].busy, sum[i].idle, sum[i].starting,
@@ -227,17 +243,18 @@ static void
 print_numbers(const struct status *s, const struct tally *sum)
 {
 	static const uint64_t none[HISTOGRAM_BOUNDS + 2];
+	const int width = name_width(s);
 	char text[6][HUMAN_TEXT];
 	const uint64_t *n;
 	int i;
 
-	printf("\n%-15s %10s %8s %10s %10s %9s %9s\n", "NUMBERS", "SERVED",
-	    "REFUSED", "IN", "OUT", "TIME", "WAIT");
+	printf("\n%-*s %10s %8s %10s %10s %9s %9s\n", width, "NUMBERS",
+	    "SERVED", "REFUSED", "IN", "OUT", "TIME", "WAIT");
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
 		n = sum[i].number;
-		printf("%-15s %10s %8s %10s %10s %9s %9s\n",
+		printf("%-*s %10s %8s %10s %10s %9s %9s\n", width,
 		    tally_quoted(s->service[i].name),
 		    human_count(text[0], n[NUMBER_SERVED]),
 		    human_count(text[1], numbers_refusals(n)),
@@ -252,18 +269,21 @@ static void
 print_listeners(const struct status *s)
 {
 	const struct status_listener *l;
+	const int width = name_width(s);
 	int i;
 
-	printf("\n%-40s %-15s %6s %6s\n", "LISTENER", "SERVICE", "QUEUE",
-	    "LIMIT");
+	printf("\n%-40s %-*s %6s %6s\n", "LISTENER", width, "SERVICE",
+	    "QUEUE", "LIMIT");
 	for (i = 0; i < CONF_LISTENERS_MAX; i++) {
 		l = &s->listener[i];
 		if (!l->used)
 			continue;
 		printf("%-40s ", tally_quoted(l->name));
-		printf("%-15s %6u %6u\n",
-		    tally_quoted(s->service[l->service].name), l->waiting,
-		    l->limit);
+		printf("%-*s ", width, tally_quoted(s->service[l->service].name));
+		if (l->limit == 0)	/* not known of a Unix socket */
+			printf("%6s %6s\n", "-", "-");
+		else
+			printf("%6u %6u\n", l->waiting, l->limit);
 	}
 }
 

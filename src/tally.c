@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -94,6 +95,24 @@ tally_troubles(FILE *out, const struct snapshot *s, const struct tally *sum)
 	for (i = 0; i < CONF_SERVICES_MAX; i++)
 		if (status->service[i].used)
 			service_troubles(out, &status->service[i], &sum[i]);
+}
+
+char *
+tally_why(const struct snapshot *s, const struct tally *sum)
+{
+	char *why = NULL;
+	size_t size = 0;
+	FILE *out;
+
+	if (!s->alive || (out = open_memstream(&why, &size)) == NULL)
+		return NULL;
+	tally_troubles(out, s, sum);
+	if (fclose(out) == 0 && size > 2) {
+		why[size - 2] = '\0';
+		return why;
+	}
+	free(why);
+	return NULL;
 }
 
 int64_t

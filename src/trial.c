@@ -190,11 +190,13 @@ int
 trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 {
 	const char *kind = conf_kind_name(conf->kind);
+	const char *what = conf->kind == CONF_RUN ? conf->run.service->name :
+	    conf->command[conf->kind][0];
 	char why[CONF_ERROR_MAX / 2], text[CONF_ERROR_MAX / 2];
 	char word[CONF_ERROR_MAX / 4];
 	struct conf_service tried = *conf;
 
-	if (conf->kind == CONF_RUN)
+	if (conf->kind == CONF_RUN && strcmp(conf->chdir, "/") == 0)
 		return 0;
 	if (trial_child(work, &tried, why, sizeof(why)) == VERDICT_NONE)
 		return error_say(error, "%s: no child for the trial of it: "
@@ -202,7 +204,6 @@ trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 	if (why[0] == '\0')
 		return 0;
 	log_quote(text, sizeof(text), why, strlen(why));
-	log_quote(word, sizeof(word), conf->command[conf->kind][0],
-	    strlen(conf->command[conf->kind][0]));
+	log_quote(word, sizeof(word), what, strlen(what));
 	return error_say(error, "%s %s: %s", kind, word, text);
 }

@@ -598,7 +598,8 @@ static const char *
 listen_option(struct conf_listen *line, const char *word)
 {
 	if (address_path(&line->address[0]) == NULL)
-		return "must be alone: mode and owner are for unix:/PATH";
+		return "must be alone: a further address has a line of its "
+		    "own, mode and owner are for unix:/PATH";
 	if (strncmp(word, "mode=", 5) == 0)
 		return set_mode(word + 5, &line->mode) ? NULL :
 		    "mode must be 0000 to 0777";

@@ -61,6 +61,20 @@ os.execv(sys.argv[1], sys.argv[1:])' "$PREFORKD" -d -1 -o "status-file $STATUS" 
 	[ "$(ask x | awk '{ print $2 }' | sort -u)" = 0000000000000000 ]
 }
 
+# Meanwhile the worker ignores SIGCHLD, for who has left the program's session.
+@test "R14 E12 so does one that follows one that has left somebody behind" {
+	start -l 127.0.0.1:0 -o 'workers-max 1' -- sh -c \
+	    'setsid sleep 300 & echo $!; exec grep -E "^Sig(Blk|Ign)" /proc/self/status'
+	ignores() { grep -qx 'SigIgn:	0000000000010000' "/proc/$(workers)/status"; }
+	for i in 1 2 3; do
+		ask x
+		wait_for ignores
+	done > "$D/replies"
+	grep -E '^[0-9]' "$D/replies" | xargs kill
+	[ "$(grep -c '^Sig' "$D/replies")" -eq 6 ]
+	[ "$(awk '/^Sig/ { print $2 }' "$D/replies" | sort -u)" = 0000000000000000 ]
+}
+
 @test "E13 the environment is built anew" {
 	cat > "$D/conf" <<-END
 	service env
@@ -375,6 +389,9 @@ all_told() {
 	printf 'service a\nlisten :0\nexec cat\nchdir /nosuch\n' > "$D/conf"
 	run -1 "$PREFORKD" -n -f "$D/conf"
 	[[ $output == "preforkd: $D/conf:3: service a: exec cat: chdir /nosuch: No such file"* ]]
+	printf 'service a\nlisten :0\nrun echo\nchdir /nosuch\n' > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[ "$output" = "preforkd: $D/conf:3: service a: run echo: chdir /nosuch: No such file or directory" ]
 	printf 'service a\nlisten :0\nexec cat\nnice -5\n' > "$D/conf"
 	run -1 setpriv --bounding-set -sys_nice --inh-caps -sys_nice \
 	    "$PREFORKD" -n -f "$D/conf"

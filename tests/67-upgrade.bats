@@ -196,7 +196,7 @@ greet_conf() {
 	before=$(workers)
 	touch "$FAULT_FILE"
 	run -1 ctl upgrade
-	[[ $output == *'but the old workers go on: its workers die' ]]
+	[[ $output == *'but the old workers go on: its workers die (service abort)' ]]
 	wait_for logged 'error: upgraded, but the old workers go on from=.* to=.*: its workers die'
 	status | grep '^upgrade: *failed .*: its workers die'
 	wait_for same_fds
