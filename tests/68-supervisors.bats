@@ -71,7 +71,7 @@ in_order() {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root to trace'
 	hear @
 	start_greet -o 'workers-min 4' -o 'workers-max 4'
-	wait_for heard '^STATUS=running: 0 workers busy, 4 idle, 0 clients queued, 0 so far$'
+	wait_for heard 'STATUS=running: 0 workers busy, 4 idle, 0 clients queued, 0 so far$'
 	hold 3
 	wait_for heard '^STATUS=running: 3 workers busy, 1 idle, 0 clients queued, 3 so far$'
 	release
