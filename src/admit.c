@@ -16,7 +16,6 @@
 #include <sys/socket.h>
 
 #include <limits.h>
-#include <unistd.h>
 
 #include "preforkd.h"
 

@@ -37,6 +37,7 @@ struct watch {
 	int64_t		 look_at;	/* deadlines; 0: none */
 	int64_t		 drain_at;
 	int64_t		 kill_at;	/* ... and it was told to end */
+	int64_t		 others_at;	/* the same of those that wait */
 	bool		 told;
 	bool		 last;		/* its last words are relayed */
 };
@@ -81,7 +82,6 @@ exec_start(const struct worker *w)
 void
 exec_rest(void)
 {
-	quit_if_told();
 	if (service->prespawn > 0)
 		prespawn_rest();
 }
@@ -90,9 +90,12 @@ void
 exec_stop(void)
 {
 	if (service->prespawn > 0)
-		prespawn_retire(NULL);
+		prespawn_retire(NULL, SIGTERM);
 	session_end_all(PROGRAM_GRACE);
+	if (service->prespawn > 0)
+		prespawn_stop();
 	launch_stop();
+	quit_if_told();
 }
 
 static void
@@ -263,8 +266,14 @@ keep_deadlines(struct watch *w, int64_t now)
 		from = atomic_load(&self->board->shown->stop_from);
 		w->drain_at = (from != 0 ? from : now) +
 		    service->drain_timeout;
-		if (w->relay != NULL)
-			prespawn_retire(w->program);
+		if (w->relay != NULL) {
+			prespawn_retire(w->program, SIGTERM);
+			w->others_at = now + PROGRAM_GRACE;
+		}
+	}
+	if (w->others_at != 0 && now > w->others_at) {
+		prespawn_retire(w->program, SIGKILL);
+		w->others_at = 0;
 	}
 	if (c->total_at != 0 && now > c->total_at)
 		end_program(w, now, CONN_TOTAL_TIMEOUT);
@@ -285,7 +294,7 @@ keep_deadlines(struct watch *w, int64_t now)
 static int64_t
 time_left(const struct watch *w)
 {
-	int64_t until = launch_due(), left;
+	int64_t until = earlier(launch_due(), w->others_at), left;
 
 	if (w->told)
 		until = earlier(until, w->kill_at);
@@ -441,6 +450,7 @@ exec_serve(struct conn *c)
 	sigset_t old;
 
 	sig_block(&old);
+	quit_if_told();
 	session_watch();
 	if (service->prespawn > 0)
 		why = serve_prespawned(c);

@@ -10,6 +10,7 @@
  * sleeps is restarted on /dev/null and fails, one that has returned is served
  * to its end.  When the master has gone nobody is left to enforce the drain
  * time, so SIGALRM, whose disposition in a worker is the default one, will.
+ * handler_quit() does the same, and notes that it is to be at once.
  */
 
 #include <errno.h>
@@ -47,6 +48,13 @@ handler_retire(int sig)
 	atomic_compare_exchange_strong(handler_slot_state, &busy,
 	    SLOT_DRAINING);
 	errno = saved;
+}
+
+void
+handler_quit(int sig)
+{
+	handler_note(sig);
+	handler_retire(sig);
 }
 
 void

@@ -73,8 +73,15 @@ is_status_file(const struct dirent *entry)
 	return has_suffix(entry->d_name, STATUS_SUFFIX);
 }
 
+/* Where preforkd puts status files by default, and those that are there. */
+struct status_files {
+	char		 dir[PATH_MAX];
+	struct dirent	**entry;
+	int		 n;
+};
+
 static int
-status_directory(char *dir, char *error)
+status_directory(char dir[PATH_MAX], char *error)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 
@@ -107,14 +114,14 @@ lives(const char *dir, const char *name)
 
 /* The only one, or the only one that lives; -1: none, or it is not clear. */
 static int
-only(const char *dir, struct dirent **entry, int n)
+only(const struct status_files *f)
 {
 	int i, found = -1;
 
-	if (n <= 1)
-		return n - 1;
-	for (i = 0; i < n; i++) {
-		if (!lives(dir, entry[i]->d_name))
+	if (f->n <= 1)
+		return f->n - 1;
+	for (i = 0; i < f->n; i++) {
+		if (!lives(f->dir, f->entry[i]->d_name))
 			continue;
 		if (found != -1)
 			return -1;
@@ -124,24 +131,24 @@ only(const char *dir, struct dirent **entry, int n)
 }
 
 static int
-status_choose(const char *dir, struct dirent **entry, int n, char *path,
-    char *error)
+status_choose(const struct status_files *f, char path[PATH_MAX], char *error)
 {
-	int i = only(dir, entry, n);
+	int i = only(f);
 
-	if (n == 0)
+	if (f->n <= 0)
 		return error_say(error, "%s: no status file: preforkd has not "
-		    "been started here; else name it with -s", dir);
+		    "been started here; else name it with -s", f->dir);
 	if (i != -1) {
-		if (snprintf(path, PATH_MAX, "%s/%s", dir, entry[i]->d_name) <
-		    PATH_MAX)
+		if (snprintf(path, PATH_MAX, "%s/%s", f->dir,
+		    f->entry[i]->d_name) < PATH_MAX)
 			return 0;
-		return error_say(error, "%s: name too long", dir);
+		return error_say(error, "%s: name too long", f->dir);
 	}
-	error_say(error, "%s: several status files, choose one with -s:", dir);
-	for (i = 0; i < n; i++) {
+	error_say(error, "%s: several status files, choose one with -s:",
+	    f->dir);
+	for (i = 0; i < f->n; i++) {
 		strlcat(error, " ", CONF_ERROR_MAX);
-		strlcat(error, entry[i]->d_name, CONF_ERROR_MAX);
+		strlcat(error, f->entry[i]->d_name, CONF_ERROR_MAX);
 	}
 	return -1;
 }
@@ -150,20 +157,18 @@ status_choose(const char *dir, struct dirent **entry, int n, char *path,
 static int
 status_find(char path[PATH_MAX], char *error)
 {
-	char dir[PATH_MAX];
-	struct dirent **entry = NULL;
-	int i, n, result;
+	struct status_files f = { .n = 0 };
+	int result;
 
-	if (status_directory(dir, error) == -1)
+	if (status_directory(f.dir, error) == -1)
 		return -1;
-	n = scandir(dir, &entry, is_status_file, alphasort);
-	if (n == -1 && errno != ENOENT)
-		return error_say(error, "%s: %s", dir, strerror(errno));
-	n = n == -1 ? 0 : n;
-	result = status_choose(dir, entry, n, path, error);
-	for (i = 0; i < n; i++)
-		free(entry[i]);
-	free(entry);
+	f.n = scandir(f.dir, &f.entry, is_status_file, alphasort);
+	if (f.n == -1 && errno != ENOENT)
+		return error_say(error, "%s: %s", f.dir, strerror(errno));
+	result = status_choose(&f, path, error);
+	while (f.n > 0)
+		free(f.entry[--f.n]);
+	free(f.entry);
 	return result;
 }
 

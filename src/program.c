@@ -23,7 +23,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -79,19 +78,20 @@ program_env_put(struct program_env *e, const char *name, const char *fmt, ...)
 	const size_t len = strlen(name), room = sizeof(e->text) - e->used;
 	char *text = e->text + e->used;
 	va_list ap;
-	int i, n, m;
+	int i, n;
 
 	if ((i = find_variable(e, name, len)) == PROGRAM_VARIABLES)
 		return false;
-	n = snprintf(text, room, "%s=", name);
-	if ((size_t)n >= room)
+	if (room <= len + 1)
 		return false;
+	memcpy(text, name, len);
+	text[len] = '=';
 	va_start(ap, fmt);
-	m = vsnprintf(text + n, room - (size_t)n, fmt, ap);
+	n = vsnprintf(text + len + 1, room - len - 1, fmt, ap);
 	va_end(ap);
-	if (m < 0 || (size_t)m >= room - (size_t)n)
+	if (n < 0 || (size_t)n >= room - len - 1)
 		return false;
-	e->used += (size_t)n + (size_t)m + 1;
+	e->used += len + 1 + (size_t)n + 1;
 	e->variable[i] = text;
 	if (i == e->n)
 		e->variable[++e->n] = NULL;

@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -53,7 +52,6 @@ resident_start(const struct worker *w)
 	program_env_put(&env, "LISTEN_FDS", "1");
 	program_env_put(&env, "LISTEN_FDNAMES", "%s", conf->name);
 	sig_block(NULL);
-	sig_programs(false);
 	return 0;
 }
 

@@ -96,10 +96,9 @@ child(void (*task)(void *, int), void *arg, int fd, pid_t parent)
 
 /* Until it has spoken, has ended or is late; not for whom it leaves behind. */
 static enum verdict
-listen_to(int fd, char *text, size_t size)
+listen_to(int fd, int64_t until, char *text, size_t size)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	const int64_t until = clock_now() + TRIAL_TIME;
 	size_t used = 0;
 	ssize_t n;
 	int64_t left;
@@ -131,36 +130,39 @@ tell_death(int status, char *text, size_t size)
 		    WEXITSTATUS(status));
 }
 
-static int
-wait_for(pid_t pid)
+/* One that has closed the pipe may live on. */
+static bool
+ends(pid_t pid, int64_t until, int *status)
 {
-	int status = 0;
-
-	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-		continue;
-	return status;
+	while (!program_ended(pid, status)) {
+		if (clock_now() >= until)
+			return false;
+		poll(NULL, 0, 10);
+	}
+	return true;
 }
 
 /* The child, and whom it has started in its session, end. */
 static enum verdict
 judge(pid_t pid, int fd, char *text, size_t size)
 {
-	const enum verdict verdict = listen_to(fd, text, size);
+	const int64_t until = clock_now() + TRIAL_TIME;
+	enum verdict verdict = listen_to(fd, until, text, size);
 	int status;
 
-	if (verdict == VERDICT_DIED) {
-		status = wait_for(pid);
-		kill(-pid, SIGKILL);
+	if (verdict == VERDICT_DIED && ends(pid, until, &status)) {
 		tell_death(status, text, size);
 		return verdict;
 	}
 	kill(-pid, SIGKILL);
 	kill(pid, SIGKILL);
-	wait_for(pid);
-	if (verdict == VERDICT_LATE)
-		snprintf(text, size, "the trial of it took too long: must be "
-		    "over within %d seconds", TRIAL_TIME / 1000);
-	return verdict;
+	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+		continue;
+	if (verdict == VERDICT_SAID)
+		return verdict;
+	snprintf(text, size, "the trial of it took too long: must be over "
+	    "within %d seconds", TRIAL_TIME / 1000);
+	return VERDICT_LATE;
 }
 
 enum verdict

@@ -346,9 +346,9 @@ test_levels(void)
 
 	for (i = LOG_LEVEL_ALERT; i <= LOG_LEVEL_DEBUG; i++) {
 		snprintf(line, sizeof(line), "log-level %s\n" SERVICE,
-		    log_level_name((enum log_level)i));
+		    log_levels[i]);
 		conf = text(line);
-		check(log_level_name((enum log_level)i), conf != NULL &&
+		check(log_levels[i], conf != NULL &&
 		    conf->log_level == i);
 		conf_free(conf);
 	}
