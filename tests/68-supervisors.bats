@@ -43,7 +43,7 @@ in_order() {
 	hear
 	start_greet
 	wait_for heard '^READY=1\|MAINPID='
-	heard "^READY=1\|MAINPID=$M\b"
+	heard "^READY=1\|MAINPID=$M\|STATUS=running: 0 workers busy, [1-9][0-9]* idle"
 	"$PREFORKCTL" -s "$STATUS" reload
 	wait_for in_order 'READY=1\|MAINPID' RELOADING=1 '^READY=1'
 	[ "$(times RELOADING=1)" -eq 1 ]
