@@ -227,6 +227,7 @@ save_listeners(struct master *m, struct state *s)
 		r->inherited = l->inherited;
 		r->resident = l->resident;
 		r->broken = l->broken;
+		r->backlog = l->backlog;
 		if (copy(&r->service, l->service) == -1 ||
 		    copy(&r->text, l->text) == -1 ||
 		    copy(&r->name, l->name) == -1)
@@ -392,6 +393,7 @@ restore_listener(struct master *m, const struct state_listener *r,
 	l->leave_by = r->leave_by;
 	l->resident = r->resident != 0;
 	l->broken = r->broken != 0;
+	l->backlog = (int)r->backlog;
 	l->inherited = r->inherited != 0;
 	if (l->inherited && listen_keep(l->name, l->fd, true) == -1)
 		return -1;

@@ -165,6 +165,7 @@ static const struct field listener_fields[] = {
 	N(listener, "inherited", inherited, 0, 1),
 	N(listener, "resident", resident, 0, 1),
 	N(listener, "broken", broken, 0, 1),
+	N(listener, "backlog", backlog, 0, INT_MAX),
 	END
 };
 
