@@ -37,14 +37,15 @@ struct watch {
 	int64_t		 look_at;	/* deadlines; 0: none */
 	int64_t		 drain_at;
 	int64_t		 kill_at;	/* ... and it was told to end */
+	int64_t		 others_at;	/* the same of those that wait */
 	bool		 told;
 	bool		 last;		/* its last words are relayed */
 };
 
-static const struct worker *self;
-static const struct conf_service *service;
-static int service_row;
-static struct program_env fixed, env;
+static HOT const struct worker *self;
+static HOT const struct conf_service *service;
+static HOT int service_row;
+static _Alignas(4096) struct program_env env;	/* a page, mostly */
 
 /* As the master says it: at once, and without a word to the client. */
 static void
@@ -69,10 +70,10 @@ exec_start(const struct worker *w)
 		log_error("prctl PR_SET_CHILD_SUBREAPER");
 		return -1;
 	}
-	program_env_start(&fixed, service);
 	if (service->prespawn == 0)
 		return 0;
-	if (prespawn_setup(service, fixed.variable) == -1)
+	program_env_start(&env, service);
+	if (prespawn_setup(service, env.variable) == -1)
 		return -1;
 	prespawn_rest();
 	return 0;
@@ -81,7 +82,6 @@ exec_start(const struct worker *w)
 void
 exec_rest(void)
 {
-	quit_if_told();
 	if (service->prespawn > 0)
 		prespawn_rest();
 }
@@ -90,9 +90,12 @@ void
 exec_stop(void)
 {
 	if (service->prespawn > 0)
-		prespawn_retire(NULL);
+		prespawn_retire(NULL, SIGTERM);
 	session_end_all(PROGRAM_GRACE);
+	if (service->prespawn > 0)
+		prespawn_stop();
 	launch_stop();
+	quit_if_told();
 }
 
 static void
@@ -136,7 +139,7 @@ count_connections(void)
 static void
 describe(struct conn *c)
 {
-	program_env_copy(&env, &fixed);
+	program_env_start(&env, service);
 	program_env_put(&env, "PREFORKD_CLIENT", "%llu",
 	    (unsigned long long)c->number);
 	if (atomic_load(&self->board->shown->service[service_row].full) != 0)
@@ -263,8 +266,14 @@ keep_deadlines(struct watch *w, int64_t now)
 		from = atomic_load(&self->board->shown->stop_from);
 		w->drain_at = (from != 0 ? from : now) +
 		    service->drain_timeout;
-		if (w->relay != NULL)
-			prespawn_retire(w->program);
+		if (w->relay != NULL) {
+			prespawn_retire(w->program, SIGTERM);
+			w->others_at = now + PROGRAM_GRACE;
+		}
+	}
+	if (w->others_at != 0 && now > w->others_at) {
+		prespawn_retire(w->program, SIGKILL);
+		w->others_at = 0;
 	}
 	if (c->total_at != 0 && now > c->total_at)
 		end_program(w, now, CONN_TOTAL_TIMEOUT);
@@ -285,7 +294,7 @@ keep_deadlines(struct watch *w, int64_t now)
 static int64_t
 time_left(const struct watch *w)
 {
-	int64_t until = launch_due(), left;
+	int64_t until = earlier(launch_due(), w->others_at), left;
 
 	if (w->told)
 		until = earlier(until, w->kill_at);
@@ -441,6 +450,7 @@ exec_serve(struct conn *c)
 	sigset_t old;
 
 	sig_block(&old);
+	quit_if_told();
 	session_watch();
 	if (service->prespawn > 0)
 		why = serve_prespawned(c);

@@ -10,6 +10,7 @@
  * sleeps is restarted on /dev/null and fails, one that has returned is served
  * to its end.  When the master has gone nobody is left to enforce the drain
  * time, so SIGALRM, whose disposition in a worker is the default one, will.
+ * handler_quit() does the same, and notes that it is to be at once.
  */
 
 #include <errno.h>
@@ -17,14 +18,14 @@
 
 #include "preforkd.h"
 
-volatile sig_atomic_t handler_pending[NSIG];
-volatile sig_atomic_t handler_retired;
-volatile sig_atomic_t handler_room;
-volatile sig_atomic_t handler_asleep;
-volatile sig_atomic_t handler_woken;
-pid_t handler_master;
-unsigned int handler_drain_seconds;
-_Atomic uint32_t *handler_slot_state;
+HOT volatile sig_atomic_t handler_pending[NSIG];
+HOT volatile sig_atomic_t handler_retired;
+HOT volatile sig_atomic_t handler_room;
+HOT volatile sig_atomic_t handler_asleep;
+HOT volatile sig_atomic_t handler_woken;
+HOT pid_t handler_master;
+HOT unsigned int handler_drain_seconds;
+HOT _Atomic uint32_t *handler_slot_state;
 
 void
 handler_note(int sig)
@@ -47,6 +48,13 @@ handler_retire(int sig)
 	atomic_compare_exchange_strong(handler_slot_state, &busy,
 	    SLOT_DRAINING);
 	errno = saved;
+}
+
+void
+handler_quit(int sig)
+{
+	handler_note(sig);
+	handler_retire(sig);
 }
 
 void

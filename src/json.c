@@ -23,10 +23,11 @@ struct view {
 
 /*
  * What log_quote() shows as an escape is not printable: its bytes are one
- * replacement character each, or \u00XX if they are ASCII.
+ * replacement character each, or \u00XX if they are ASCII.  Also safe within
+ * HTML's <script>.
  */
-void
-json_put(FILE *out, const char *text)
+static void
+put_string(FILE *out, const char *text)
 {
 	size_t left = strlen(text), n, used;
 	char unit[LOG_UNIT_MAX];
@@ -48,7 +49,7 @@ static void
 text(const struct view *v, const char *name, const char *value)
 {
 	fprintf(v->out, "\"%s\":", name);
-	json_put(v->out, value);
+	put_string(v->out, value);
 }
 
 /* Begin an element of a list. */
@@ -66,15 +67,14 @@ list(struct view *v, const char *name)
 	v->comma = "\n";
 }
 
-/* The last reload, or upgrade. */
+/* The last reload, or upgrade; why it failed follows. */
 static void
 put_change(const struct view *v, const char *name, uint32_t outcome,
-    int64_t at, const char *why)
+    int64_t at)
 {
 	fprintf(v->out, ",\n\"%s\":{\"outcome\":\"%s\",\"at\":%" PRId64 ",",
 	    name, outcome == RELOAD_DONE ? "done" :
 	    outcome == RELOAD_FAILED ? "failed" : "none", at);
-	text(v, "why", outcome == RELOAD_FAILED ? why : "");
 }
 
 static void
@@ -82,13 +82,15 @@ put_changes(const struct view *v)
 {
 	const struct status *s = &v->s->status;
 
-	put_change(v, "reload", s->reload, s->reload_at, s->reload_why);
+	put_change(v, "reload", s->reload, s->reload_at);
+	text(v, "why", s->reload == RELOAD_FAILED ? s->reload_why : "");
 	fprintf(v->out, ",\"running\":%s,\"done\":%u,\"failed\":%u,"
 	    "\"waits_for\":%u}", s->reloads_begun != s->reloads ? "true" :
 	    "false", s->reloads - s->reloads_failed, s->reloads_failed,
 	    s->reload_waits != 0 ? s->reload_waits_for : 0);
-	put_change(v, "upgrade", s->upgrade.outcome, s->upgrade.at,
-	    s->upgrade.why);
+	put_change(v, "upgrade", s->upgrade.outcome, s->upgrade.at);
+	text(v, "why", s->upgrade.outcome == RELOAD_FAILED ?
+	    s->upgrade.why : "");
 	fprintf(v->out, ",\"running\":%s,\"done\":%u,\"failed\":%u}",
 	    s->upgrade.begun != s->upgrade.ended ? "true" : "false",
 	    s->upgrade.ended - s->upgrades_failed, s->upgrades_failed);
@@ -112,7 +114,7 @@ put_server(const struct view *v, unsigned int unstable)
 	const struct status *s = &v->s->status;
 
 	fputs("{\"preforkd\":", v->out);
-	json_put(v->out, s->product);
+	put_string(v->out, s->product);
 	put_verdict(v);
 	fprintf(v->out, ",\n\"alive\":%s,\"state\":\"%s\",\"pid\":%d,"
 	    "\"generation\":%u,\"started\":%" PRId64 ",\"uptime_ms\":%" PRId64

@@ -42,13 +42,16 @@ deadline(const struct lingering *l)
 	return idle < total ? idle : total;
 }
 
-/* The clock drops fractions: a deadline has passed a millisecond later. */
+/*
+ * The clock drops fractions: a deadline has passed a millisecond later.  A
+ * worker that is to leave at once, for its programs, has no time for anybody.
+ */
 static int
 time_left(const struct lingering *l)
 {
 	int64_t left = deadline(l) - clock_now() + 1;
 
-	return left > 0 ? (int)left : 0;
+	return left > 0 && handler_pending[SIGQUIT] == 0 ? (int)left : 0;
 }
 
 /* To wait for a client that sends is to serve it: within its limit. */

@@ -14,6 +14,8 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,6 +24,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "hot.h"
 #include "log.h"
 #include "preforkd-module.h"
 
@@ -83,6 +86,9 @@ unsigned int address_port(const struct address *);
 bool	 address_conflict(const struct address *a, const struct address *b);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
+/* One of TCP, from numbers in network order; unmapped. */
+void	 address_inet(struct address *, int family, const void *ip,
+	    in_port_t port);
 /* What an inherited IPv6 socket calls an IPv4 address becomes that. */
 void	 address_unmap(struct address *);
 /* The path of a Unix socket, or NULL for other families. */
@@ -148,7 +154,7 @@ void	 parse_put(FILE *, const char *word);
 
 /* error.c: what went wrong, for a caller */
 
-#define CONF_ERROR_MAX	1024
+#define CONF_ERROR_MAX	1024		/* of such a line, with NUL */
 
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
@@ -372,7 +378,6 @@ struct conf_source {
 #define CONF_SLOTS_MAX		65535	/* workers-max + surge, all services;
 					   what a cell of a source can tell */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_ERROR_MAX		1024
 
 /*
  * Read and check a configuration.  Binds nothing, writes nothing.  Returns
@@ -509,6 +514,12 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 
 #define RULEFILE_MAX	(16 << 20)	/* bytes */
 
+struct rulefile {
+	const char	*path;		/* must live as long as the list */
+	const char	*text;
+	size_t		 size;
+};
+
 /*
  * Add the rules of a file; path must live as long as the list.  Returns NULL,
  * or what is wrong: error, with `FILE:LINE: ' in front, or static text about
@@ -517,8 +528,8 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 const char *rulefile_read(const char *path, struct rule_list *,
 	    char error[CONF_ERROR_MAX]);
 /* The same from text; 0, or -1 with the line in error. */
-int	 rulefile_parse(const char *path, const char *text, size_t size,
-	    struct rule_list *, char error[CONF_ERROR_MAX]);
+int	 rulefile_parse(const struct rulefile *, struct rule_list *,
+	    char error[CONF_ERROR_MAX]);
 
 /* ruleset.c: rules compiled by a child, into a memory file that is sealed */
 
@@ -772,8 +783,7 @@ struct listener {
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
 	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
-	bool		 resident;	/* programs accept on it */
-	bool		 broken;	/* by one of them, for good */
+	bool		 broken;	/* by a resident program, for good */
 	int64_t		 revive_at;	/* not earlier */
 	int		 backlog;	/* that was asked for */
 	int		 limit;		/* length of the queue, last asked */
@@ -894,8 +904,6 @@ uint64_t source_key(const struct prefix *, int service,
 enum source_answer source_claim(struct source *table, struct source_claim *,
 	    int slot, const struct source_limit *);
 void	 source_release(struct source_claim *, int slot);
-/* Connections that the source has now. */
-int	 source_count(struct source *table, uint64_t key);
 /* In the master: what a dead worker of this slot held. */
 void	 sources_forget(struct source *table, int slot);
 /* In the master: what no live worker holds. */
@@ -933,9 +941,11 @@ struct program {
 
 /*
  * The file of a program: an absolute path, or a name that is looked for in
- * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
+ * PROGRAM_PATH; *path is it, then, or else in `room'.  Returns NULL, or what is
+ * wrong (static text).
  */
-const char *program_find(const char *name, char path[PATH_MAX]);
+const char *program_find(const char *name, char room[PATH_MAX],
+	    const char **path);
 /*
  * How much later than its own deadlines a worker of the service is late: what
  * it takes it to end a program.
@@ -943,8 +953,6 @@ const char *program_find(const char *name, char path[PATH_MAX]);
 int64_t	 program_grace(const struct conf_service *);
 /* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
 void	 program_env_start(struct program_env *, const struct conf_service *);
-/* The same variables as another one, which must live as long. */
-void	 program_env_copy(struct program_env *, const struct program_env *);
 /* Add or replace a variable; false when there is no room. */
 __attribute__((__format__(printf, 3, 4)))
 bool	 program_env_put(struct program_env *, const char *name,
@@ -978,7 +986,8 @@ struct session {
 	int64_t		 look_at;	/* ... others must, or silent then */
 	uint64_t	 moved;		/* bytes of the client, last asked */
 	bool		 over;		/* and reaped, with all of it */
-	int		 status;	/* then: as from waitpid(2) */
+	int		 status;	/* then: as from waitpid(2), ... */
+	int64_t		 ended;		/* ... and when */
 };
 
 /* In a worker, before its first program; 0, or -1 with errno. */
@@ -1210,6 +1219,7 @@ struct prespawned {
 	struct launch	 launch;
 	int		 fd;		/* our end of its sockets; -1: none */
 	int64_t		 born;
+	int		 round;		/* with others */
 	bool		 settled;	/* taken, or it has ended and may be */
 };
 
@@ -1224,10 +1234,12 @@ void	 prespawn_rest(void);
 const char *prespawn_take(struct prespawned **);
 void	 prespawn_done(struct prespawned *);
 /*
- * The worker has been told to leave: those that wait are told to end, and so
- * see the end of their input.  They are known to session_end_all().
+ * The worker has been told to leave: those that wait get this signal, and see
+ * the end of their input.  They are known to session_end_all().
  */
-void	 prespawn_retire(const struct launch *but);
+void	 prespawn_retire(const struct launch *but, int signal);
+/* All have ended. */
+void	 prespawn_stop(void);
 
 /* exec.c: a program for each connection */
 
@@ -1291,24 +1303,22 @@ void	 sig_reset(void);
 void	 sig_block(sigset_t *old);
 void	 sig_unblock_all(void);
 /*
- * For a program, in the child of vfork(2) of a process that has called
- * sig_programs(): after execve(2) every disposition is the default, and
- * nothing is blocked.
+ * For a program, in the child of vfork(2) of a worker that has programs and
+ * does not ignore their end: after execve(2) every disposition is the default,
+ * and nothing is blocked.
  */
 void	 sig_reset_exec(void);
 /* Handlers of the master, all blocked until ppoll(2). */
 void	 sig_master(void);
 /*
  * Dispositions of a worker, set before unblocking, and of the logger, which
- * unblocks only while it waits.
+ * unblocks only while it waits.  To one that has programs SIGQUIT is SIGTERM
+ * that is noted, and a child that ends interrupts what it does.
  */
-void	 sig_worker(void);
+void	 sig_worker(bool programs);
 void	 sig_logger(void);
-/*
- * Also of a worker that has programs: SIGQUIT, which is noted, interrupts what
- * it does, and so does a child that ends, unless they are ignored.
- */
-void	 sig_programs(bool ignore);
+/* There: whether children that end are ignored instead. */
+void	 sig_children(bool ignore);
 /*
  * ppoll(2) that lets all signals in, whether or not a descriptor is ready; -1
  * ms: for ever.  Returns what it does.
@@ -1339,6 +1349,7 @@ extern unsigned int handler_drain_seconds;
 extern _Atomic uint32_t *handler_slot_state;
 void	 handler_note(int);	/* master: remember the signal */
 void	 handler_retire(int);	/* worker: pull the listener away */
+void	 handler_quit(int);	/* ... with programs: and leave at once */
 void	 handler_make_room(int);	/* worker: a silent client goes */
 void	 handler_program_ended(int);	/* worker */
 void	 handler_nothing(int);
@@ -1731,6 +1742,8 @@ bool	 tally_is_throttled(const struct status_service *,
  * behind it, escaped; nothing when it does.
  */
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
+/* Escaped, until the next call. */
+const char *tally_quoted(const char *);
 /* The same without the last `; ', to be freed; NULL when it serves well. */
 char	*tally_why(const struct snapshot *, const struct tally *);
 /* ms from one time to another; 0 when that makes no sense. */
@@ -1762,8 +1775,6 @@ void	 metrics_write(FILE *, const struct snapshot *);
 /* json.c: the same as one JSON object */
 
 void	 json_write(FILE *, const struct snapshot *);
-/* A string with its quotes; also safe within HTML's <script>. */
-void	 json_put(FILE *, const char *text);
 
 /* holder.c: who holds the lock of a file, without taking it */
 
@@ -1849,7 +1860,11 @@ int	 rates_show(struct server *);
 
 bool	 human_is_on(void);
 char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
-char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+/* Of two sums; 0 when the later one is smaller, as after a restart. */
+uint64_t human_grown(uint64_t from, uint64_t to);
+/* The mean of the times that a histogram has got since; `-': none. */
+char	*human_mean(char buf[HUMAN_TEXT], const uint64_t *from,
+	    const uint64_t *to);
 char	*human_count(char buf[HUMAN_TEXT], uint64_t);
 char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
 char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);
@@ -2458,7 +2473,7 @@ struct state_total {
 
 struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
-	int64_t	 inherited, resident, broken, backlog;
+	int64_t	 inherited, broken, backlog;
 	char	*service, *text, *name;
 };
 

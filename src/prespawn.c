@@ -7,8 +7,9 @@
  *
  * One that ends while it waits is replaced, and the third in a row not at
  * once: PAUSE_FIRST, doubled to PAUSE_LAST, until one that has waited gets a
- * client.  But one that has spoken and ended well within ONE_SHOT has said all
- * that it had to say, and waits on as those words.
+ * client.  Of those that were there together only the first counts.  But one
+ * that has spoken and ended well within ONE_SHOT has said all that it had to
+ * say, and waits on as those words.
  *
  * The worker sleeps in accept(2) meanwhile.  That a program has ended, or that
  * a pause is over, is SIGCHLD, whose handler pulls the listener away as that of
@@ -40,7 +41,8 @@ static struct {
 	char *const	*env;
 	int		 listener;	/* to put back; -1: leaving */
 	timer_t		 timer;
-	int		 deaths;	/* of those that waited, in a row */
+	int		 round;		/* of starts, until the next death */
+	int		 deaths;	/* one of each round, in a row */
 	int64_t		 pause;		/* ms */
 	int64_t		 next_at;	/* when to try again */
 } pool;
@@ -92,6 +94,7 @@ pause_from(int64_t now)
 static void
 back_off(int64_t now)
 {
+	pool.round++;
 	if (++pool.deaths < FREE_DEATHS)
 		return;
 	pool.pause = pool.pause == 0 ? PAUSE_FIRST :
@@ -125,6 +128,7 @@ start(struct prespawned *p)
 	}
 	p->fd = fds[0];
 	p->born = clock_now();
+	p->round = pool.round;
 	p->settled = false;
 	return NULL;
 }
@@ -144,28 +148,37 @@ has_spoken(const struct prespawned *p)
 	return recv(p->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
+/* With its last words, which are for no client. */
+static void
+bury(struct prespawned *p)
+{
+	launch_listen(&p->launch, 0);
+	launch_hear_last(&p->launch, clock_now());
+	prespawn_done(p);
+}
+
 /* It has ended before its client came. */
 static void
 settle(struct prespawned *p)
 {
-	const int64_t now = clock_now();
+	const struct session *s = &p->launch.session;
+	const int64_t lived = s->ended - p->born;
 	char how[32], why[64];
 
 	p->settled = true;
-	if (p->launch.session.status == 0 && now - p->born < ONE_SHOT &&
-	    has_spoken(p))
+	if (s->status == 0 && lived < ONE_SHOT && has_spoken(p))
 		return;
-	launch_listen(&p->launch, 0);
-	launch_hear_last(&p->launch, now);
-	if (now - p->born >= PAUSE_LAST)
+	bury(p);
+	if (pool.listener == -1)
+		return;
+	snprintf(why, sizeof(why), "%s while it waited for a client",
+	    launch_status(&p->launch, how, sizeof(how)));
+	launch_failed(why);
+	if (p->round != pool.round)
+		return;
+	if (lived >= PAUSE_LAST)
 		begin_anew();
-	if (pool.listener != -1) {
-		snprintf(why, sizeof(why), "%s while it waited for a client",
-		    launch_status(&p->launch, how, sizeof(how)));
-		launch_failed(why);
-		back_off(now);
-	}
-	prespawn_done(p);
+	back_off(clock_now());
 }
 
 /* Those that wait, without those that waited in vain; and one with none. */
@@ -241,18 +254,27 @@ prespawn_take(struct prespawned **taken)
 }
 
 void
-prespawn_retire(const struct launch *but)
+prespawn_retire(const struct launch *but, int signal)
 {
 	struct prespawned *p;
 
-	if (pool.listener == -1)
-		return;
-	close(pool.listener);
+	if (pool.listener != -1)
+		close(pool.listener);
 	pool.listener = -1;
 	for (p = pool.program; p <= pool.program + PRESPAWN_MAX; p++) {
 		if (p->fd == -1 || &p->launch == but)
 			continue;
-		session_signal(&p->launch.session, SIGTERM);
+		session_signal(&p->launch.session, signal);
 		shutdown(p->fd, SHUT_RDWR);
 	}
+}
+
+void
+prespawn_stop(void)
+{
+	struct prespawned *p;
+
+	for (p = pool.program; p <= pool.program + PRESPAWN_MAX; p++)
+		if (p->fd != -1)
+			bury(p);
 }

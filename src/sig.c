@@ -116,36 +116,38 @@ forget(void)
 		handler_pending[i] = 0;
 }
 
+/*
+ * What a worker ignores has a handler in one with programs, so that execve(2)
+ * makes it the default again, and their start need not.  None is ignored for
+ * an instant: what the master has sent by now waits for its turn.
+ */
 void
-sig_worker(void)
+sig_worker(bool programs)
 {
+	void (*handler)(int);
 	size_t i;
 
 	forget();
-	for (i = 0; i < SIG_ROWS; i++)
-		sig_set(sig_rows[i].number, sig_rows[i].worker, SA_RESTART);
+	for (i = 0; i < SIG_ROWS; i++) {
+		handler = sig_rows[i].worker;
+		if (programs && handler == SIG_IGN)
+			handler = handler_nothing;
+		sig_set(sig_rows[i].number, handler, SA_RESTART);
+	}
 	/* A nudge by the master: accept(2) is to fail with EINTR. */
 	sig_set(SIGVTALRM, handler_nothing, 0);
 	/* The same: a call that waits for the client is to fail. */
 	sig_set(SIGUSR2, handler_make_room, 0);
+	if (!programs)
+		return;
+	sig_set(SIGQUIT, handler_quit, 0);
+	sig_children(false);
 }
 
-/*
- * What a worker ignores has a handler in one with programs, so that execve(2)
- * makes it the default again, and their start need not.
- */
 void
-sig_programs(bool ignore)
+sig_children(bool ignore)
 {
-	size_t i;
-
-	for (i = 0; i < SIG_ROWS; i++)
-		if (sig_rows[i].worker == SIG_IGN)
-			sig_set(sig_rows[i].number, handler_nothing,
-			    SA_RESTART);
-	sig_set(SIGUSR2, handler_make_room, 0);	/* as in every worker */
 	sig_set(SIGCHLD, ignore ? SIG_IGN : handler_program_ended, 0);
-	sig_set(SIGQUIT, handler_note, 0);
 }
 
 /*
@@ -213,6 +215,5 @@ sig_table(FILE *out)
 	size_t i;
 
 	for (i = 0; i < SIG_ROWS; i++)
-		fprintf(out, "%s\t%s\n", sig_rows[i].name,
-		    sig_rows[i].effect);
+		fprintf(out, "%s\t%s\n", sig_rows[i].name, sig_rows[i].effect);
 }

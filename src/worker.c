@@ -63,8 +63,8 @@ struct life {
 	bool		 busy;		/* does not count as idle */
 };
 
-static struct life life;
-static struct conn client;
+static HOT struct conn client;
+static HOT struct life life;
 
 static void
 store(_Atomic uint64_t *to, uint64_t value)
@@ -233,8 +233,7 @@ log_connected(struct conn *c, const struct conf_service *conf)
 
 	if (conf->log_connections != CONF_CONNECTIONS_BOTH)
 		return;
-	log_info("connected %s client=%llu service=%s",
-	    peer_word(c, peer),
+	log_info("connected %s client=%llu service=%s", peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name);
 }
 
@@ -365,9 +364,8 @@ accept_failed(struct life *l)
 	switch (errno) {
 	case EAGAIN:
 		if (!l->nonblocking_said)
-			log_warnx("accept: the listener was made "
-			    "non-blocking by somebody service=%s",
-			    l->self->conf->name);
+			log_warnx("accept: the listener was made non-blocking "
+			    "by somebody service=%s", l->self->conf->name);
 		l->nonblocking_said = true;
 		poll(&pfd, 1, -1);
 		return ACCEPT_AGAIN;
@@ -554,7 +552,7 @@ set_up(struct life *l, const struct worker *w)
 	snprintf(l->title, sizeof(l->title), "%s %s slot %d:", w->conf->name,
 	    w->listener->name, w->number);
 	log_forked();
-	sig_worker();
+	sig_worker(program_grace(w->conf) > 0);
 	if (admit_open(w) == -1) {
 		log_errorx("the compiled rules cannot be used service=%s",
 		    w->conf->name);

@@ -25,6 +25,7 @@ unit() {
 @test "unit: page" { unit page; }
 @test "unit: pool" { unit pool; }
 @test "unit: proxyproto" { unit proxyproto; }
+@test "unit: relay" { unit relay; }
 @test "unit: rules" { unit rules; }
 @test "unit: says" { unit says; }
 @test "unit: scoreboard" { unit scoreboard; }

@@ -34,6 +34,46 @@ clone_objects() {
 	git -C "$D/clone" rev-list --objects --all | cut -d ' ' -f 1 | sort
 }
 
+# Programs that need not know who comes: started before, and relayed.
+waiting() { USER_OPTION+=(-o 'prespawn 2'); }
+
+@test "git daemon that waits: a clone, a push, and the same objects" {
+	need git
+	waiting
+	repository "$D/src"
+	git clone -q --bare "$D/src" "$D/srv/repo.git"
+	served git daemon --inetd --export-all --base-path="$D/srv" \
+	    --enable=receive-pack
+	both clone_objects
+	git clone -q "git://127.0.0.1:$PORT/repo.git" "$D/work"
+	seq 300000 > "$D/work/file1"
+	git -C "$D/work" commit -qam change
+	git -C "$D/work" push -q origin HEAD
+	git -C "$D/srv/repo.git" fsck --full --strict
+	both clone_objects
+	[ "$(count_logged 'while it waited')" -eq 0 ]
+}
+
+@test "sftp-server that waits: files are put and fetched" {
+	need sftp /usr/lib/openssh/sftp-server
+	waiting
+	head -c 3000000 /dev/urandom > "$D/file"
+	served /usr/lib/openssh/sftp-server
+	both transfer
+	cmp "$D/file" "$D/ours"
+}
+
+@test "nbdkit --single that waits: a disk is written and read back" {
+	need nbdkit nbdcopy
+	waiting
+	head -c 8388608 /dev/urandom > "$D/image"
+	truncate -s 8388608 "$D/disk"
+	served nbdkit --single file "$D/disk"
+	nbdcopy "$D/image" "nbd://127.0.0.1:$PORT"
+	both read_disk
+	cmp "$D/image" "$D/ours"
+}
+
 @test "rsync --daemon: 1,000 files go both ways" {
 	need rsync
 	mkdir "$D/files" "$D/there"

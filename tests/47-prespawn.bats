@@ -20,6 +20,22 @@ waiting() { [ "$(programs | wc -l)" -eq "$1" ]; }
 other_than() { waiting 1 && [ "$(programs)" != "$1" ]; }
 descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 
+# slow CALL PID [OPTION]: each takes a second longer, until fast.
+slow() {
+	strace "${@:3}" -qq -o "$D/trace" -e "trace=$1" \
+	    -e "inject=$1:delay_enter=1000000" -p "$2" 3>&- 8>&- &
+	SLOW=$!
+	wait_for traced "$2"
+}
+fast() { kill "$SLOW" || true; wait "$SLOW" || true; }
+traced() { ! grep -q '^TracerPid:	0$' "/proc/$1/status"; }
+
+# A program with a child, whose sessions are in $D/sessions.
+family() { echo 'echo $$ >> '"$D/sessions; sleep 300 & ${1:-exec cat}"; }
+open_family() { open_directory; : > "$D/sessions"; chmod 666 "$D/sessions"; }
+families() { paste -sd , "$D/sessions"; }
+families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
+
 @test "a program waits in each idle worker, gets the next client, and has a successor" {
 	start -l 127.0.0.1:0 -o 'workers-spare 3' -o 'workers-min 3' \
 	    -o 'workers-max 3' -o 'prespawn 2' -- cat
@@ -66,17 +82,37 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 }
 
 @test "one that has said all and ended well waits on as its words, without a process" {
-	serve 'echo "$$ said"'
-	wait_for waiting 0
-	n=$(count_logged error)
+	: > "$D/count"
+	chmod 666 "$D/count"
+	open_directory
+	serve "echo >> '$D/count'; echo \$\$ said"
+	all_said() { [ "$(wc -l < "$D/count")" -eq "$1" ] && waiting 0; }
 	for i in 1 2 3 4; do
-		ask x > "$D/reply.$i"
-		grep -q said "$D/reply.$i"
-		wait_for logged "client=$i .*end=served .* exit=0\$"
-	done
-	[ "$(sort -u "$D"/reply.* | wc -l)" -eq 4 ]
-	[ "$n" -eq 0 ]
-	wait_for waiting 0
+		wait_for all_said "$i"	# each for a client, none in vain
+		ask x
+	done > "$D/replies"
+	[ "$(grep -c said "$D/replies")" -eq 4 ]
+	[ "$(sort -u "$D/replies" | wc -l)" -eq 4 ]
+	wait_for logged 'client=4 .*end=served .* exit=0$'
+	wait_for all_said 5
+	[ "$(count_logged error)" -eq 0 ]
+}
+
+@test "so it does when that was while another had a client, for as long as it may be" {
+	open_directory
+	serve "echo \$\$; until [ -e '$D/go.'\$\$ ]; do sleep 0.1; done; echo said" \
+	    'prespawn 2'
+	wait_for waiting 2
+	client
+	read -r busy <&"$C"
+	other=$(programs | grep -vx "$busy")
+	touch "$D/go.$other"
+	wait_for gone "$other"
+	sleep 5			# more than the life of a program that has said all
+	touch "$D/go.$busy"
+	timeout "$DEADLINE" cat <&"$C"
+	exec {C}<&-
+	[ "$(ask x | xargs)" = "$other said" ]
 }
 
 @test "one that is killed while it waits is replaced, and told of in the log" {
@@ -86,6 +122,18 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	kill -KILL "$p"
 	wait_for other_than "$p"
 	wait_for logged 'error: exec sh service=sh failures=1: signal=SIGKILL while it waited'
+	[ "$(ask x)" = x ]
+}
+
+@test "those that are killed together are replaced together, and held back as one" {
+	serve 'exec cat' 'prespawn 16'
+	for i in 1 2 3; do
+		wait_for waiting 16
+		mapfile -t killed < <(programs)
+		kill -KILL "${killed[@]}"
+		for p in "${killed[@]}"; do wait_for gone "$p"; done
+	done
+	wait_for waiting 16	# 0.1 s for each now; not 30 s for the first
 	[ "$(ask x)" = x ]
 }
 
@@ -112,7 +160,8 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	[ -z "$(ask x)" ]
 	wait_for logged 'client=1 .*exit=3$'
 	touch "$D/ready"
-	[ "$(ask x)" = x ]
+	served() { [ "$(ask x)" = x ]; }
+	wait_for served		# the first may get one that was dying
 	wait_for waiting 1
 }
 
@@ -274,6 +323,43 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	wait_for logged 'in=2 out=2 end=connection-timeout .*signal=SIGKILL'
 }
 
+@test "D03 min-rate ends a program whose client drips, and not one that keeps pace" {
+	serve 'exec cat' 'min-rate 1000/500ms'
+	BEGIN=$EPOCHREALTIME
+	client
+	while echo x >&"$C"; do sleep 0.05; done 2> "$D/err" 3>&- &
+	wait_for logged 'end=too-slow .*signal=SIGTERM'
+	took "$BEGIN" 500 3500
+	kill $!
+	exec {C}<&-
+	[ "$(head -c 200000 /dev/zero | timeout "$DEADLINE" nc -N 127.0.0.1 "$PORT" |
+	    wc -c)" -eq 200000 ]
+}
+
+@test "exec-stderr socket gives the client what its program says, also before it came" {
+	serve 'echo early >&2; cat; echo late >&2' 'exec-stderr socket'
+	[ "$(ask x | xargs)" = 'early x late' ]
+	wait_for logged 'in=2 out=13 end=served .* exit=0'
+	[ "$(count_logged says)" -eq 0 ]
+}
+
+@test "J13 a stop gives a program that is relayed drain-timeout, then ends it" {
+	serve 'echo $$; exec cat' 'drain-timeout 1s'
+	client
+	read -r pid <&"$C"
+	BEGIN=$EPOCHREALTIME
+	kill -TERM "$M"
+	echo x >&"$C"
+	read -r back <&"$C"
+	[ "$back" = x ]
+	timeout 10 cat <&"$C"
+	took "$BEGIN" 1000 4000
+	exec {C}<&-
+	ended 0
+	wait_for logged 'out=.* end=drain-timeout .*signal=SIGTERM'
+	gone "$pid"
+}
+
 @test "a Unix connection is counted, and has its idle-timeout" {
 	open_directory
 	start -l "unix:$D/socket" -o 'prespawn 1' -o 'log-connections end' \
@@ -330,6 +416,37 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	ended 0
 }
 
+@test "E05 one that waits and ignores SIGTERM is killed while a client is served" {
+	serve 'trap "" TERM; echo $$; cat; sleep 300' 'prespawn 2'
+	wait_for waiting 2
+	client
+	read -r busy <&"$C"
+	idle=$(programs | grep -vx "$busy")
+	BEGIN=$EPOCHREALTIME
+	kill -TERM "$M"
+	wait_for gone "$idle"
+	took "$BEGIN" 1000 5000
+	echo x >&"$C"
+	read -r back <&"$C"
+	[ "$back" = x ]
+	exec {C}<&-
+	stop INT 2
+}
+
+@test "what those that wait have complained of is in the log when their worker leaves" {
+	serve 'echo complaint >&2; echo ready; exec cat' 'prespawn 2'
+	wait_for waiting 2
+	spoken() {
+		local p
+		for p in $(programs); do
+			[ "$(< "/proc/$p/comm")" = cat ] || return 1
+		done
+	}
+	wait_for spoken
+	stop
+	[ "$(count_logged 'program says .* client=0 .*text="complaint"')" -eq 2 ]
+}
+
 @test "E05 one that waits and ignores SIGTERM is killed with its children" {
 	serve 'trap "" TERM; sleep 300; sleep 300'
 	members() { ps -o pid= --sid "$1" | wc -l; }
@@ -343,17 +460,73 @@ descriptors() { find "/proc/$(one_worker)/fd" -mindepth 1 | wc -l; }
 	[ "$(members "$p")" -eq 0 ]
 }
 
+@test "F11 the word to leave at once is not slept through while programs are started" {
+	serve 'exec cat'
+	wait_for waiting 1
+	w=$(one_worker)
+	slow vfork "$w"
+	[ "$(ask x)" = x ]
+	wait_for logged 'closed '
+	wait_for slots_are idle 1
+	kill -QUIT "$w"
+	wait_for gone "$w"
+	fast
+}
+
+@test "F11 nor by a worker that is not ready yet" {
+	serve 'exec cat' 'log-level debug'
+	wait_for waiting 1
+	slow close_range "$M" -f
+	kill -KILL "$(one_worker)"
+	born() { [ "$(count_logged 'worker born')" -ge 2 ]; }
+	wait_for born
+	w=$(sed -nE 's/.* worker born pid=([0-9]+) .*/\1/p' "$LOG" | tail -n 1)
+	kill -QUIT "$w"
+	wait_for gone "$w"
+	fast
+}
+
+@test "F11 nor while it waits for a client that lingers: no program is left" {
+	open_family
+	serve "$(family 'read x')"
+	client
+	yes >&"$C" 2> "$D/err" 3>&- &
+	wait_for logged 'closed .*end=served'
+	w=$(one_worker)
+	mine=$(families)
+	kill -QUIT "$w"
+	wait_for gone "$w"		# while the client goes on
+	[ -z "$(ps -o pid= --sid "$mine")" ]
+	exec {C}<&-
+}
+
+@test "F11 nor while it waits for the word of a proxy" {
+	open_family
+	printf '%s\n' 'service a' 'listen 127.0.0.1:0' 'prespawn 1' \
+	    'workers-max 1' 'proxy-protocol from 127.0.0.1' "exec sh -c \"$(family)\"" > "$D/conf"
+	start -f "$D/conf"
+	wait_for families_are 1
+	client
+	wait_for slots_are busy 1
+	w=$(one_worker)
+	mine=$(families)
+	BEGIN=$EPOCHREALTIME
+	kill -QUIT "$w"
+	wait_for gone "$w"
+	took "$BEGIN" 0 2500		# of 3 s that a header may take
+	[ -z "$(ps -o pid= --sid "$mine")" ]
+	exec {C}<&-
+}
+
 @test "1,000 connections leave no process and no descriptor" {
 	serve 'read x; case $x in a) exit 1;; b) kill -9 $$;; c) (setsid sleep 0.1 &);; d) exec <&- >&-;; esac; echo "$x"'
-	wait_for waiting 1
-	ask x
-	wait_for waiting 1
+	wait_for slots_are idle 1
 	before=$(descriptors)
 	for i in $(seq "$(often 15 250)"); do
 		for x in a b c d; do ask "$x" > "$D/reply" || true; done
 	done
 	wait_for waiting 1
-	same() { [ "$(descriptors)" -le "$before" ]; }
+	same() { [ "$(descriptors)" -eq "$before" ]; }
 	wait_for same || { echo "$before, then $(descriptors)"; false; }
 }
 

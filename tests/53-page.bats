@@ -17,16 +17,29 @@ browse() {
 	[ -s "$D/dom" ]
 }
 
+# Its time is not ours: on a busy machine the first answers may come as one.
+browse_charts() {
+	for ms in 9000 30000 90000; do
+		browse "$ms"
+		! has_charts || return 0
+	done
+	return 1
+}
+
+has_charts() {
+	for each in rate busy queue; do
+		grep -qE "<polyline id=\"$each-line\" points=\"[0-9.]+,[0-9.]+ [0-9.]+,[0-9.]+ " "$D/dom" ||
+		    return 1
+	done
+}
+
 @test "in a browser the page refreshes itself, and its policy has nothing to refuse" {
 	with_web
 	hold 3
-	browse
+	browse_charts
 	cat "$D/console"
 	[ ! -s "$D/console" ]
 	grep -qE '<section id="charts">' "$D/dom"
-	for each in rate busy queue; do
-		grep -qE "<polyline id=\"$each-line\" points=\"[0-9.]+,[0-9.]+ [0-9.]+,[0-9.]+ " "$D/dom"
-	done
 	grep -qE '<b id="busy">[4-9], at most [4-9]</b>' "$D/dom"
 	grep -qE '<h3>web <small>3 of [0-9]+ workers in use</small></h3>' "$D/dom"
 	grep -qE '<p id="verdict" role="status" class="ok">OK</p>' "$D/dom"
