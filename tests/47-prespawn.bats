@@ -387,7 +387,13 @@ families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
 	start -l "unix:$D/socket" -o 'prespawn 1' -o 'log-connections end' \
 	    -o 'idle-timeout 1s' -- cat
 	BEGIN=$EPOCHREALTIME
-	(echo hello; sleep 5) | timeout 10 nc -U "$D/socket"
+	timeout "$DEADLINE" python3 - "$D/socket" <<-'END'
+	import socket, sys
+	s = socket.socket(socket.AF_UNIX)
+	s.connect(sys.argv[1])
+	s.sendall(b"hello\n")
+	while s.recv(100): pass
+	END
 	took "$BEGIN" 1000 9000
 	wait_for logged 'in=6 out=6 end=idle-timeout'
 }
