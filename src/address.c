@@ -17,10 +17,8 @@
 #include <net/if.h>
 #include <netinet/in.h>
 
-#include <ctype.h>
 #include <endian.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "preforkd.h"
@@ -50,15 +48,14 @@ parse_unix(const char *path, struct address *out, const char **why)
 static int
 parse_port(const char *text, in_port_t *port, const char **why)
 {
-	const char *errstr;
+	int64_t n;
 
-	if (isdigit((unsigned char)text[0])) {
-		*port = htons((in_port_t)strtonum(text, 0, 65535, &errstr));
-		if (errstr == NULL)
-			return 0;
+	if (!parse_number(text, 0, 65535, &n)) {
+		*why = "port must be 0 to 65535; " FORMS;
+		return -1;
 	}
-	*why = "port must be 0 to 65535; " FORMS;
-	return -1;
+	*port = htons((in_port_t)n);
+	return 0;
 }
 
 static void
@@ -101,12 +98,28 @@ address_unmap(struct address *a)
 	set_inet(a, addr, sin6.sin6_port);
 }
 
+void
+address_inet(struct address *a, int family, const void *ip, in_port_t port)
+{
+	struct in6_addr addr6;
+	struct in_addr addr;
+
+	memset(a, 0, sizeof(*a));
+	if (family == AF_INET) {
+		memcpy(&addr, ip, sizeof(addr));
+		set_inet(a, addr, port);
+	} else {
+		memcpy(&addr6, ip, sizeof(addr6));
+		set_inet6(a, &addr6, port, 0);
+	}
+	address_unmap(a);
+}
+
 /* host is what stands between the brackets; the zone is cut off it. */
 static int
 parse_inet6(char *host, in_port_t port, struct address *out, const char **why)
 {
 	struct in6_addr addr;
-	struct in_addr mapped;
 	unsigned int scope = 0;
 	char *zone;
 
@@ -126,11 +139,8 @@ parse_inet6(char *host, in_port_t port, struct address *out, const char **why)
 		    "machine";
 		return -1;
 	}
-	if (IN6_IS_ADDR_V4MAPPED(&addr)) {
-		memcpy(&mapped, &addr.s6_addr[12], sizeof(mapped));
-		set_inet(out, mapped, port);
-	} else
-		set_inet6(out, &addr, port, scope);
+	set_inet6(out, &addr, port, scope);
+	address_unmap(out);
 	return 1;
 }
 

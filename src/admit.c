@@ -16,13 +16,12 @@
 #include <sys/socket.h>
 
 #include <limits.h>
-#include <unistd.h>
 
 #include "preforkd.h"
 
 #define SAY_EVERY	10000		/* ms */
 
-static struct {
+static HOT struct {
 	const struct conf_service *conf;
 	struct source	*table;
 	struct commons_service *service;
@@ -36,8 +35,8 @@ static struct {
 	struct source_limit limit;
 	struct source_claim claim;
 	int		 nexceptions;
-	struct conf_limit exception[CONF_EXCEPTIONS_MAX];
 } me = { .variables = "" };
+static struct conf_limit exceptions[CONF_EXCEPTIONS_MAX];
 
 static const char *const by_name[] = { "deny", "rules", "default" };
 
@@ -94,7 +93,7 @@ admit_start(const struct worker *w)
 	forget_slower_rate();
 	for (line = conf->per_source_for; line != NULL && *line != NULL &&
 	    me.nexceptions < CONF_EXCEPTIONS_MAX; line++)
-		if (value_limit(*line, &me.exception[me.nexceptions]))
+		if (value_limit(*line, &exceptions[me.nexceptions]))
 			me.nexceptions++;
 	me.limited = conf->per_source > 0 || me.nexceptions > 0 ||
 	    conf->per_source_rate.count > 0;
@@ -110,10 +109,10 @@ set_limits(const struct prefix *host)
 	int i;
 
 	for (i = 0; i < me.nexceptions; i++)
-		if (address_within(host, &me.exception[i].network) &&
-		    (e == NULL || me.exception[i].network.length >
+		if (address_within(host, &exceptions[i].network) &&
+		    (e == NULL || exceptions[i].network.length >
 		    e->network.length))
-			e = &me.exception[i];
+			e = &exceptions[i];
 	me.limit.most = e != NULL ? e->most : me.conf->per_source;
 	if (e != NULL && e->rated)
 		rate = &e->rate;

@@ -40,14 +40,12 @@ settle_kind(struct loader *ld, struct load_section *section)
 		}
 	}
 	if (n > 1)
-		return load_wrong(ld, &section->at,
-		    "service %s: must have one of run, exec, resident and "
-		    "module, not %d of them",
+		return load_wrong(ld, &section->at, "service %s: must have one "
+		    "of run, exec, resident and module, not %d of them",
 		    service->name, n);
 	if (n == 0 && service->run.service == NULL)
-		return load_wrong(ld, &section->at,
-		    "service %s: nothing to serve: must have a run, exec, "
-		    "resident or module line",
+		return load_wrong(ld, &section->at, "service %s: nothing to "
+		    "serve: must have a run, exec, resident or module line",
 		    service->name);
 	if (service->kind != CONF_RUN)
 		service->run.service = NULL;
@@ -152,8 +150,7 @@ check_about(struct loader *ld, const struct load_section *section)
 			return 0;
 	return load_wrong(ld, load_origin(ld, section, "run"), "service %s: "
 	    "run %s %s: must be about another service that is there",
-	    section->service->name, section->service->run.service->name,
-	    about);
+	    section->service->name, section->service->run.service->name, about);
 }
 
 /* Who allows some wants others kept out. */
@@ -166,10 +163,9 @@ check_rules(struct loader *ld, const struct load_section *section)
 	    service->rules[0] != '\0' ||
 	    service->otherwise == CONF_OTHERWISE_DENY)
 		return 0;
-	return load_wrong(ld, load_origin(ld, section,
-	    "allow"), "service %s: allow: must have `default deny', a deny "
-	    "line or a file of rules with "
-	    "it, or everybody may come in", service->name);
+	return load_wrong(ld, load_origin(ld, section, "allow"), "service %s: "
+	    "allow: must have `default deny', a deny line or a file of rules "
+	    "with it, or everybody may come in", service->name);
 }
 
 /* Three descriptors for each program, on top of what any worker needs. */
@@ -200,9 +196,8 @@ check_service(struct loader *ld, const struct load_section *section)
 	TAILQ_FOREACH(line, &service->listens, entry)
 		sockets += line->naddress;
 	if (sockets == 0)
-		return load_wrong(ld, &section->at,
-		    "service %s: no address: must have a listen line, or "
-		    "-l", service->name);
+		return load_wrong(ld, &section->at, "service %s: no address: "
+		    "must have a listen line, or -l", service->name);
 	if (service->workers_min > service->workers_max)
 		return load_wrong(ld, load_origin(ld, section, "workers-min"),
 		    "service %s: workers-min %d: must be at most workers-max, "
@@ -262,9 +257,8 @@ check(struct loader *ld)
 	long long slots = 0;
 
 	if (TAILQ_EMPTY(&ld->sections))
-		return load_wrong(ld, &ld->file,
-		    "no service: must have a service line, a listen line and a "
-		    "run line");
+		return load_wrong(ld, &ld->file, "no service: must have a "
+		    "service line, a listen line and a run line");
 	TAILQ_FOREACH(section, &ld->sections, entry) {
 		if (settle_kind(ld, section) == -1 ||
 		    check_kind(ld, section) == -1 ||

@@ -30,29 +30,20 @@ struct wait {
 const char *
 conn_end_name(enum conn_end end)
 {
-	switch (end) {
-	case CONN_SERVED:
-		return "served";
-	case CONN_CLIENT_CLOSED:
-		return "client-closed";
-	case CONN_FIRST_BYTE_TIMEOUT:
-		return "first-byte-timeout";
-	case CONN_IDLE_TIMEOUT:
-		return "idle-timeout";
-	case CONN_TOTAL_TIMEOUT:
-		return "connection-timeout";
-	case CONN_DRAIN_TIMEOUT:
-		return "drain-timeout";
-	case CONN_TOO_SLOW:
-		return "too-slow";
-	case CONN_MADE_ROOM:
-		return "made-room";
-	case CONN_RESET:
-		return "reset";
-	case CONN_FAILED:
-		return "failed";
-	}
-	return "?";
+	static const char *const names[] = {
+		[CONN_SERVED] = "served",
+		[CONN_CLIENT_CLOSED] = "client-closed",
+		[CONN_FIRST_BYTE_TIMEOUT] = "first-byte-timeout",
+		[CONN_IDLE_TIMEOUT] = "idle-timeout",
+		[CONN_TOTAL_TIMEOUT] = "connection-timeout",
+		[CONN_DRAIN_TIMEOUT] = "drain-timeout",
+		[CONN_TOO_SLOW] = "too-slow",
+		[CONN_MADE_ROOM] = "made-room",
+		[CONN_RESET] = "reset",
+		[CONN_FAILED] = "failed"
+	};
+
+	return names[end];
 }
 
 /* Field by field: clearing the line buffer would cost more than the rest. */

@@ -121,8 +121,7 @@ judge_upgrade(struct snapshot *s, const struct before *before)
 	const struct status_upgrade *u = &s->status.upgrade;
 
 	log_quote(from, sizeof(from), u->from, strlen(u->from));
-	log_quote(to, sizeof(to), s->status.product,
-	    strlen(s->status.product));
+	log_quote(to, sizeof(to), s->status.product, strlen(s->status.product));
 	log_quote(why, sizeof(why), u->why, strlen(u->why));
 	if (u->done > before->upgrades_begun) {
 		printf("upgraded from %s to %s\n", from, to);

@@ -70,13 +70,11 @@ static void
 wait_for_child(pid_t child, int fd)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	sigset_t none;
 	char byte;
 	int status;
 
 	sig_master();
-	sigemptyset(&none);
-	while (ppoll(&pfd, 1, NULL, &none) == -1 && errno == EINTR)
+	while (sig_poll(&pfd, 1, -1) == -1 && errno == EINTR)
 		if (told_to_stop())
 			kill(child, SIGTERM);
 	if (read(fd, &byte, 1) == 1)

@@ -5,7 +5,6 @@
  * asks no name service: users and owners are numbers.
  */
 
-#include <stdbool.h>
 #include <stdio.h>
 
 #include "preforkd.h"
@@ -15,8 +14,7 @@ dump_user(FILE *out, const struct conf_user *user)
 {
 	int i;
 
-	fprintf(out, "%u:%u", (unsigned int)user->uid,
-	    (unsigned int)user->gid);
+	fprintf(out, "%u:%u", (unsigned int)user->uid, (unsigned int)user->gid);
 	for (i = 0; i < user->ngroups; i++)
 		if (user->groups[i] != user->gid)
 			fprintf(out, ",%u", (unsigned int)user->groups[i]);
@@ -211,7 +209,6 @@ put_listen(FILE *out, const struct conf_listen *line)
 	if (line->gid != (gid_t)-1)
 		fprintf(out, ":%u", (unsigned int)line->gid);
 }
-
 
 static void
 put_service(FILE *out, const struct conf_service *service)

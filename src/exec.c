@@ -42,10 +42,10 @@ struct watch {
 	bool		 last;		/* its last words are relayed */
 };
 
-static const struct worker *self;
-static const struct conf_service *service;
-static int service_row;
-static struct program_env fixed, env;
+static HOT const struct worker *self;
+static HOT const struct conf_service *service;
+static HOT int service_row;
+static _Alignas(4096) struct program_env env;	/* a page, mostly */
 
 /* As the master says it: at once, and without a word to the client. */
 static void
@@ -70,10 +70,10 @@ exec_start(const struct worker *w)
 		log_error("prctl PR_SET_CHILD_SUBREAPER");
 		return -1;
 	}
-	program_env_start(&fixed, service);
 	if (service->prespawn == 0)
 		return 0;
-	if (prespawn_setup(service, fixed.variable) == -1)
+	program_env_start(&env, service);
+	if (prespawn_setup(service, env.variable) == -1)
 		return -1;
 	prespawn_rest();
 	return 0;
@@ -139,7 +139,7 @@ count_connections(void)
 static void
 describe(struct conn *c)
 {
-	program_env_copy(&env, &fixed);
+	program_env_start(&env, service);
 	program_env_put(&env, "PREFORKD_CLIENT", "%llu",
 	    (unsigned long long)c->number);
 	if (atomic_load(&self->board->shown->service[service_row].full) != 0)

@@ -18,14 +18,14 @@
 
 #include "preforkd.h"
 
-volatile sig_atomic_t handler_pending[NSIG];
-volatile sig_atomic_t handler_retired;
-volatile sig_atomic_t handler_room;
-volatile sig_atomic_t handler_asleep;
-volatile sig_atomic_t handler_woken;
-pid_t handler_master;
-unsigned int handler_drain_seconds;
-_Atomic uint32_t *handler_slot_state;
+HOT volatile sig_atomic_t handler_pending[NSIG];
+HOT volatile sig_atomic_t handler_retired;
+HOT volatile sig_atomic_t handler_room;
+HOT volatile sig_atomic_t handler_asleep;
+HOT volatile sig_atomic_t handler_woken;
+HOT pid_t handler_master;
+HOT unsigned int handler_drain_seconds;
+HOT _Atomic uint32_t *handler_slot_state;
 
 void
 handler_note(int sig)

@@ -225,7 +225,6 @@ save_listeners(struct master *m, struct state *s)
 		r->empty_since = l->empty_since;
 		r->leave_by = l->leave_by;
 		r->inherited = l->inherited;
-		r->resident = l->resident;
 		r->broken = l->broken;
 		if (copy(&r->service, l->service) == -1 ||
 		    copy(&r->text, l->text) == -1 ||
@@ -390,7 +389,6 @@ restore_listener(struct master *m, const struct state_listener *r,
 	l->state = (enum listener_state)r->state;
 	l->empty_since = r->empty_since;
 	l->leave_by = r->leave_by;
-	l->resident = r->resident != 0;
 	l->broken = r->broken != 0;
 	l->inherited = r->inherited != 0;
 	if (l->inherited && listen_keep(l->name, l->fd, true) == -1)

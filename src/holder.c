@@ -81,8 +81,7 @@ check_content(int fd, const char *path, pid_t pid, char *error)
 	text[strcspn(text, "\n")] = '\0';
 	says = (pid_t)strtonum(text, 1, INT_MAX, &wrong);
 	if (wrong != NULL)
-		return error_say(error, "%s: the pid in it is %s", path,
-		    wrong);
+		return error_say(error, "%s: the pid in it is %s", path, wrong);
 	if (says != pid)
 		return error_say(error, "%s: names process %d, the status "
 		    "file process %d", path, says, pid);

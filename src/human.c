@@ -6,6 +6,7 @@
  */
 
 #include <inttypes.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -40,8 +41,9 @@ human_time(char buf[HUMAN_TEXT], int64_t ms)
 	return buf;
 }
 
-char *
-human_seconds(char buf[HUMAN_TEXT], int64_t us)
+/* Else: seconds, too. */
+static char *
+microseconds(char buf[HUMAN_TEXT], int64_t us)
 {
 	if (!human_is_on())
 		snprintf(buf, HUMAN_TEXT, "%" PRId64 ".%06d", us / 1000000,
@@ -57,14 +59,39 @@ human_seconds(char buf[HUMAN_TEXT], int64_t us)
 	return buf;
 }
 
-/* Three digits and the unit. */
+uint64_t
+human_grown(uint64_t from, uint64_t to)
+{
+	return to > from ? to - from : 0;
+}
+
+char *
+human_mean(char buf[HUMAN_TEXT], const uint64_t *from, const uint64_t *to)
+{
+	uint64_t n = 0;
+	int i;
+
+	for (i = 1; i <= HISTOGRAM_BOUNDS + 1; i++)
+		n += human_grown(from[i], to[i]);
+	if (n == 0)
+		strlcpy(buf, "-", HUMAN_TEXT);
+	else
+		microseconds(buf, (int64_t)(human_grown(from[0], to[0]) / n));
+	return buf;
+}
+
+/* From a number on, three digits and the unit. */
 static char *
-scaled(char buf[HUMAN_TEXT], uint64_t n, unsigned int step)
+scaled(char buf[HUMAN_TEXT], uint64_t n, uint64_t from, unsigned int step)
 {
 	static const char unit[] = " kMGTPE";
 	double value = (double)n;
 	int i = 0;
 
+	if (!human_is_on() || n < from) {
+		snprintf(buf, HUMAN_TEXT, "%" PRIu64, n);
+		return buf;
+	}
 	for (; value >= 999.5 && unit[i + 1] != '\0'; i++)
 		value /= step;
 	snprintf(buf, HUMAN_TEXT, value < 9.995 ? "%.2f%c" : value < 99.95 ?
@@ -75,21 +102,13 @@ scaled(char buf[HUMAN_TEXT], uint64_t n, unsigned int step)
 char *
 human_count(char buf[HUMAN_TEXT], uint64_t n)
 {
-	if (!human_is_on() || n < 10000)
-		snprintf(buf, HUMAN_TEXT, "%" PRIu64, n);
-	else
-		scaled(buf, n, 1000);
-	return buf;
+	return scaled(buf, n, 10000, 1000);
 }
 
 char *
 human_size(char buf[HUMAN_TEXT], uint64_t bytes)
 {
-	if (!human_is_on() || bytes < 1000)
-		snprintf(buf, HUMAN_TEXT, "%" PRIu64, bytes);
-	else
-		scaled(buf, bytes, 1024);
-	return buf;
+	return scaled(buf, bytes, 1000, 1024);
 }
 
 char *

@@ -23,10 +23,11 @@ struct view {
 
 /*
  * What log_quote() shows as an escape is not printable: its bytes are one
- * replacement character each, or \u00XX if they are ASCII.
+ * replacement character each, or \u00XX if they are ASCII.  Also safe within
+ * HTML's <script>.
  */
-void
-json_put(FILE *out, const char *text)
+static void
+put_string(FILE *out, const char *text)
 {
 	size_t left = strlen(text), n, used;
 	char unit[LOG_UNIT_MAX];
@@ -48,7 +49,7 @@ static void
 text(const struct view *v, const char *name, const char *value)
 {
 	fprintf(v->out, "\"%s\":", name);
-	json_put(v->out, value);
+	put_string(v->out, value);
 }
 
 /* Begin an element of a list. */
@@ -66,15 +67,14 @@ list(struct view *v, const char *name)
 	v->comma = "\n";
 }
 
-/* The last reload, or upgrade. */
+/* The last reload, or upgrade; why it failed follows. */
 static void
 put_change(const struct view *v, const char *name, uint32_t outcome,
-    int64_t at, const char *why)
+    int64_t at)
 {
 	fprintf(v->out, ",\n\"%s\":{\"outcome\":\"%s\",\"at\":%" PRId64 ",",
 	    name, outcome == RELOAD_DONE ? "done" :
 	    outcome == RELOAD_FAILED ? "failed" : "none", at);
-	text(v, "why", outcome == RELOAD_FAILED ? why : "");
 }
 
 static void
@@ -82,13 +82,15 @@ put_changes(const struct view *v)
 {
 	const struct status *s = &v->s->status;
 
-	put_change(v, "reload", s->reload, s->reload_at, s->reload_why);
+	put_change(v, "reload", s->reload, s->reload_at);
+	text(v, "why", s->reload == RELOAD_FAILED ? s->reload_why : "");
 	fprintf(v->out, ",\"running\":%s,\"done\":%u,\"failed\":%u,"
 	    "\"waits_for\":%u}", s->reloads_begun != s->reloads ? "true" :
 	    "false", s->reloads - s->reloads_failed, s->reloads_failed,
 	    s->reload_waits != 0 ? s->reload_waits_for : 0);
-	put_change(v, "upgrade", s->upgrade.outcome, s->upgrade.at,
-	    s->upgrade.why);
+	put_change(v, "upgrade", s->upgrade.outcome, s->upgrade.at);
+	text(v, "why", s->upgrade.outcome == RELOAD_FAILED ?
+	    s->upgrade.why : "");
 	fprintf(v->out, ",\"running\":%s,\"done\":%u,\"failed\":%u}",
 	    s->upgrade.begun != s->upgrade.ended ? "true" : "false",
 	    s->upgrade.ended - s->upgrades_failed, s->upgrades_failed);
@@ -98,20 +100,11 @@ put_changes(const struct view *v)
 static void
 put_verdict(const struct view *v)
 {
-	char *why = NULL;
-	size_t size = 0;
-	FILE *out;
+	char *why = tally_why(v->s, v->sum);
 
-	if (v->s->alive && (out = open_memstream(&why, &size)) != NULL) {
-		tally_troubles(out, v->s, v->sum);
-		if (fclose(out) == EOF)
-			size = 0;
-	}
 	fprintf(v->out, ",\n\"verdict\":\"%s\",", !v->s->alive ? "down" :
-	    size > 0 ? "degraded" : "ok");
-	if (size > 2)
-		why[size - 2] = '\0';	/* `; ' */
-	text(v, "why", size > 2 ? why : "");
+	    why != NULL ? "degraded" : "ok");
+	text(v, "why", why != NULL ? why : "");
 	free(why);
 }
 
@@ -121,7 +114,7 @@ put_server(const struct view *v, unsigned int unstable)
 	const struct status *s = &v->s->status;
 
 	fputs("{\"preforkd\":", v->out);
-	json_put(v->out, s->product);
+	put_string(v->out, s->product);
 	put_verdict(v);
 	fprintf(v->out, ",\n\"alive\":%s,\"state\":\"%s\",\"pid\":%d,"
 	    "\"generation\":%u,\"started\":%" PRId64 ",\"uptime_ms\":%" PRId64
@@ -262,17 +255,20 @@ put_worker(struct view *v, uint32_t number)
 
 	next(v);
 	fprintf(v->out, "{\"slot\":%u", number);
+	if (c->service < CONF_SERVICES_MAX) {
+		putc(',', v->out);
+		text(v, "service", v->s->status.service[c->service].name);
+	}
 	if (c->seq % 2 != 0) {
 		fputs(",\"state\":\"unstable\"}", v->out);
 		return;
 	}
 	fprintf(v->out, ",\"state\":\"%s\",\"pid\":%d,\"generation\":%u,"
 	    "\"served\":%" PRIu64 ",\"age_ms\":%" PRId64 ",\"state_ms\":%"
-	    PRId64 ",\"program\":%d,", tally_worker_state(c), c->pid,
+	    PRId64 ",\"program\":%d", tally_worker_state(c), c->pid,
 	    c->generation, c->number[NUMBER_SERVED],
 	    tally_elapsed(c->born, v->now),
 	    tally_elapsed(tally_since(c), v->now), c->program);
-	text(v, "service", v->s->status.service[c->service].name);
 	if (look_serving(c)) {
 		fprintf(v->out, ",\"client\":%" PRIu64 ",", c->client);
 		text(v, "address", tally_peer_text(c, peer));

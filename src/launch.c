@@ -23,10 +23,10 @@
 #define FAILURES_EVERY	1000	/* ms between lines about exec that fails */
 #define LAST_READS	32	/* a pipe holds no more, unless it is fed */
 
-static const struct conf_service *service;
-static struct commons_service *commons;
-static char path[PATH_MAX];
-static struct says says;
+static HOT const struct conf_service *service;
+static HOT struct commons_service *commons;
+static HOT const char *path;		/* NULL: not found yet */
+static HOT struct says says;
 static char words[65536];
 
 void
@@ -90,19 +90,21 @@ open_words(struct launch *l, int fd)
 static const char *
 find(void)
 {
+	static char room[PATH_MAX];
 	const char *why;
 
-	if (path[0] != '\0')
+	if (path != NULL)
 		return NULL;
-	if ((why = program_find(service->command[CONF_EXEC][0], path)) != NULL)
-		path[0] = '\0';
+	why = program_find(service->command[CONF_EXEC][0], room, &path);
+	if (why != NULL)
+		path = NULL;
 	return why;
 }
 
 const char *
 launch(struct launch *l, int fd, char *const *env)
 {
-	struct program p = { .path = path, .env = env,
+	struct program p = { .env = env,
 	    .argv = service->command[CONF_EXEC], .fd = { fd, fd, -1, -1 } };
 	const char *why;
 	pid_t pid = -1;
@@ -110,6 +112,7 @@ launch(struct launch *l, int fd, char *const *env)
 
 	if ((why = find()) != NULL)
 		return why;
+	p.path = path;
 	if ((p.fd[2] = open_words(l, fd)) != -1)
 		pid = program_start(&p);
 	if (pid == -1) {

@@ -17,7 +17,6 @@
  */
 
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -309,6 +308,15 @@ socket_option(int fd, int level, int name)
 	return getsockopt(fd, level, name, &value, &len) == 0 ? value : -1;
 }
 
+/* Whether IPv4 comes by it, too. */
+static bool
+takes_both(const struct inherited *in)
+{
+	return in->address.ss.ss_family == AF_INET6 &&
+	    address_is_any(&in->address) &&
+	    socket_option(in->fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+}
+
 static int
 unwanted(int fd, const char *why, char error[CONF_ERROR_MAX])
 {
@@ -345,8 +353,6 @@ adopt(int fd, int least, char error[CONF_ERROR_MAX])
 		return unwanted(fd, "must be a listening socket, of TCP or a "
 		    "Unix stream", error);
 	address_text(&in->address, in->name, sizeof(in->name));
-	in->both = family == AF_INET6 && address_is_any(&in->address) &&
-	    socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
 	for (i = 0; i < ninherited; i++)
 		if (strcmp(inherited[i].name, in->name) == 0)
 			return unwanted(fd, "must be the only one with its "
@@ -354,6 +360,7 @@ adopt(int fd, int least, char error[CONF_ERROR_MAX])
 	if (make_blocking(fd) == -1 ||
 	    (in->fd = fcntl(fd, F_DUPFD_CLOEXEC, least)) == -1)
 		return unwanted(fd, strerror(errno), error);
+	in->both = takes_both(in);
 	close(fd);
 	ninherited++;
 	return 0;
@@ -396,9 +403,7 @@ listen_keep(const char *name, int fd, bool used)
 	*in = (struct inherited){ .fd = fd, .used = used,
 	    .address = address[0] };
 	address_text(&in->address, in->name, sizeof(in->name));
-	in->both = in->address.ss.ss_family == AF_INET6 &&
-	    address_is_any(&in->address) &&
-	    socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+	in->both = takes_both(in);
 	ninherited++;
 	return 0;
 }

@@ -32,15 +32,6 @@ struct group {
 	int64_t		 longest;	/* ms */
 };
 
-/* Text ends within its array, by snapshot.c. */
-static const char *
-quoted(const char *text)
-{
-	static char buf[1024];
-
-	return log_quote(buf, sizeof(buf), text, strlen(text));
-}
-
 static int64_t
 age_of(const struct slot *c)
 {
@@ -61,7 +52,7 @@ print_worker(const struct status *s, uint32_t number, const struct slot *c)
 	    number, tally_worker_state(c), c->pid, c->generation,
 	    human_count(served, c->number[NUMBER_SERVED]), client,
 	    human_time(age, age_of(c)), tally_peer_text(c, peer),
-	    quoted(s->service[c->service].name));
+	    tally_quoted(s->service[c->service].name));
 }
 
 /*
@@ -85,9 +76,8 @@ print_program(const struct snapshot *s, uint32_t number)
 		    (int)(program.cpu % 1000 / 10));
 	else
 		printf("%9s %9s ", "-", "-");
-	printf("%s\n", quoted(s->status.service[c->service].name));
+	printf("%s\n", tally_quoted(s->status.service[c->service].name));
 }
-
 
 static void
 print_programs(const struct snapshot *s, const struct row *row, uint32_t n)
@@ -101,7 +91,8 @@ print_programs(const struct snapshot *s, const struct row *row, uint32_t n)
 			continue;
 		if (first)
 			printf("\n%5s %7s %7s %9s %9s %s\n", "SLOT",
-			    "PROGRAM", "AGE", "KILOBYTES", "CPU", "SERVICE");
+			    "PROGRAM", "AGE", human_is_on() ? "MEMORY" :
+			    "KILOBYTES", "CPU", "SERVICE");
 		first = false;
 		print_program(s, row[i].slot);
 	}
@@ -293,7 +284,8 @@ print_group(const struct status *s, const struct group *g)
 		snprintf(limit, sizeof(limit), "%u", most);
 	printf("%-43s %7u %6s %7s %s\n", g->unix_socket ? "unix" :
 	    rules_text(&g->who, who, sizeof(who)), g->clients, limit,
-	    human_time(age, g->longest), quoted(s->service[g->service].name));
+	    human_time(age, g->longest),
+	    tally_quoted(s->service[g->service].name));
 }
 
 int

@@ -66,12 +66,10 @@ unknown(struct loader *ld, const char *word)
 
 	log_quote(buf, sizeof(buf), word, strlen(word));
 	if (nearest == NULL)
-		return load_wrong(ld, &ld->at,
-		    "unknown keyword \"%s\": must be one of those in "
-		    "preforkd.conf(5)", buf);
-	return load_wrong(ld, &ld->at,
-	    "unknown keyword \"%s\": did you mean %s?",
-	    buf, nearest);
+		return load_wrong(ld, &ld->at, "unknown keyword \"%s\": must "
+		    "be one of those in preforkd.conf(5)", buf);
+	return load_wrong(ld, &ld->at, "unknown keyword \"%s\": did you mean "
+	    "%s?", buf, nearest);
 }
 
 /* `NAME VALUE: must be RANGE' */
@@ -80,8 +78,9 @@ not_allowed(struct loader *ld, const struct setting *row, const char *value)
 {
 	char range[256], buf[SHOWN];
 
-	return load_wrong(ld, &ld->at, "%s %s: must be %s", row->name,
-	    shown(buf, value), setting_range(row, range, sizeof(range)));
+	return load_wrong(ld, &ld->at, "%s %s: must be %s%s", row->name,
+	    shown(buf, value), setting_range(row, range, sizeof(range)),
+	    row->type == TYPE_DURATION ? ", in ms, s, m or h" : "");
 }
 
 static int
@@ -92,29 +91,39 @@ assign(struct loader *ld, const struct setting *row, void *base,
 }
 
 /* The words of a line as one value. */
+static const char *
+joined(char text[PARSE_LINE + 1], const struct parse *p)
+{
+	int i;
+
+	strlcpy(text, p->word[1], PARSE_LINE + 1);
+	for (i = 2; i < p->nwords; i++) {
+		strlcat(text, " ", PARSE_LINE + 1);
+		strlcat(text, p->word[i], PARSE_LINE + 1);
+	}
+	return text;
+}
+
 static int
 assign_line(struct loader *ld, const struct setting *row, void *base,
     const struct parse *p)
 {
 	char text[PARSE_LINE + 1];
-	int i;
 
-	strlcpy(text, p->word[1], sizeof(text));
-	for (i = 2; i < p->nwords; i++) {
-		strlcat(text, " ", sizeof(text));
-		strlcat(text, p->word[i], sizeof(text));
-	}
-	return assign(ld, row, base, text);
+	return assign(ld, row, base, joined(text, p));
 }
 
 static int
 assign_global(struct loader *ld, const struct setting *row,
     const struct parse *p)
 {
+	char text[PARSE_LINE + 1];
+
 	if (row->type != TYPE_LOG)
 		return assign(ld, row, ld->conf, p->word[1]);
-	return value_set_log(&ld->conf->log, p->word + 1, p->nwords - 1) ?
-	    0 : not_allowed(ld, row, p->word[p->nwords - 1]);
+	if (value_set_log(&ld->conf->log, p->word + 1, p->nwords - 1))
+		return 0;
+	return not_allowed(ld, row, joined(text, p));
 }
 
 static int
@@ -192,18 +201,16 @@ check_listen(struct loader *ld, const struct conf_service *owner,
 			/* The text names a port 0 across reloads. */
 			if (same_address(line, other) || (service == owner &&
 			    strcmp(line->text, other->text) == 0))
-				return load_wrong(ld, &ld->at,
-				    "listen %s: must be there once; service %s "
-				    "has %s",
+				return load_wrong(ld, &ld->at, "listen %s: "
+				    "must be there once; service %s has %s",
 				    shown(buf, line->text), service->name,
 				    shown(first, other->text));
 		}
 	}
 	if (total > CONF_LISTENERS_MAX)
-		return load_wrong(ld, &ld->at,
-		    "listen %s: %d listening sockets: must be at most "
-		    "%d", shown(buf, line->text), total,
-		    CONF_LISTENERS_MAX);
+		return load_wrong(ld, &ld->at, "listen %s: %d listening "
+		    "sockets: must be at most %d", shown(buf, line->text),
+		    total, CONF_LISTENERS_MAX);
 	return 0;
 }
 
@@ -255,9 +262,8 @@ check_section(struct loader *ld, const char *name)
 		n++;
 	}
 	if (n > CONF_SERVICES_MAX)
-		return load_wrong(ld, &ld->at,
-		    "service %s: %d services: must be at most "
-		    "%d", name, n, CONF_SERVICES_MAX);
+		return load_wrong(ld, &ld->at, "service %s: %d services: must "
+		    "be at most %d", name, n, CONF_SERVICES_MAX);
 	return 0;
 }
 
@@ -311,9 +317,8 @@ include_files(struct loader *ld, const char *pattern)
 	if (rv == GLOB_NOMATCH)
 		return load_file(ld, pattern);
 	if (rv != 0)
-		return load_wrong(ld, &ld->at,
-		    "include %s: must be in a directory that can be "
-		    "read", shown(buf, pattern));
+		return load_wrong(ld, &ld->at, "include %s: must be in a "
+		    "directory that can be read", shown(buf, pattern));
 	for (i = 0; i < found.gl_pathc && rv == 0; i++)
 		rv = load_file(ld, found.gl_pathv[i]);
 	globfree(&found);
@@ -332,9 +337,8 @@ include(struct loader *ld, const char *pattern)
 	if (pattern[0] == '\0')
 		return not_allowed(ld, setting_find("include"), pattern);
 	if (ld->included)
-		return load_wrong(ld, &ld->at,
-		    "include: must be in the main file, not in an included "
-		    "one");
+		return load_wrong(ld, &ld->at, "include: must be in the main "
+		    "file, not in an included one");
 	strlcpy(dir, at.file, sizeof(dir));
 	n = pattern[0] == '/' ?
 	    snprintf(path, sizeof(path), "%s", pattern) :
@@ -368,9 +372,8 @@ check_words(struct loader *ld, const struct setting *row,
 	if (p->nwords < 2)
 		return not_allowed(ld, row, "");
 	if (p->nwords > most)
-		return load_wrong(ld, &ld->at,
-		    "%s: %s is too much: must be one value, in double quotes "
-		    "if it has blanks", row->name,
+		return load_wrong(ld, &ld->at, "%s: %s is too much: must be "
+		    "one value, in double quotes if it has blanks", row->name,
 		    shown(buf, p->word[most]));
 	return 0;
 }
@@ -386,9 +389,8 @@ check_place(struct loader *ld, const struct setting *row)
 	if (row->scope == SCOPE_ANY)
 		return 0;
 	if (is_list(row) && before)
-		return load_wrong(ld, &ld->at,
-		    "%s: must come after a service line",
-		    row->name);
+		return load_wrong(ld, &ld->at, "%s: must come after a service "
+		    "line", row->name);
 	if (setting_is_list(row)) {
 		*seen = ld->at;
 		return 0;
@@ -397,9 +399,8 @@ check_place(struct loader *ld, const struct setting *row)
 		return load_wrong(ld, &ld->at, "%s: must come before the first "
 		    "service line", row->name);
 	if (seen->file != NULL)
-		return load_wrong(ld, &ld->at,
-		    "%s: must be there once; the first is at "
-		    "%s", row->name, place(first, seen));
+		return load_wrong(ld, &ld->at, "%s: must be there once; the "
+		    "first is at %s", row->name, place(first, seen));
 	*seen = ld->at;
 	return 0;
 }
@@ -519,7 +520,6 @@ load_overrides(struct loader *ld, char *const *text)
 	return 0;
 }
 
-/* All of -l: replaces the listen lines of the one service. */
 int
 load_listens(struct loader *ld, char *const *text)
 {
@@ -531,9 +531,8 @@ load_listens(struct loader *ld, char *const *text)
 		return 0;
 	ld->at = (struct load_where){ "-l", 0 };
 	if (TAILQ_NEXT(service, entry) != NULL)
-		return load_wrong(ld, &ld->at,
-		    "%s: there must be one service, or it is not clear which "
-		    "is meant", *text);
+		return load_wrong(ld, &ld->at, "%s: there must be one service, "
+		    "or it is not clear which is meant", *text);
 	conf_free_listens(service);
 	for (; *text != NULL; text++) {
 		parse_start(&p, *text, strlen(*text));
@@ -555,23 +554,18 @@ check_arguments(struct loader *ld, char *const *word)
 	for (n = 0; word[n] != NULL; n++) {
 		for (i = 0; word[n][i] != '\0'; i++)
 			if (iscntrl((unsigned char)word[n][i]))
-				return load_wrong(ld, &ld->at,
-				    "argument %d: must be without control "
-				    "characters", n);
+				return load_wrong(ld, &ld->at, "argument %d: "
+				    "must be without control characters", n);
 		if (n == PARSE_WORDS - 1 || i * 2 + 3 > room)
-			return load_wrong(ld, &ld->at,
-			    "arguments: must be at most %d, of some %d bytes "
-			    "in all", PARSE_WORDS - 2,
+			return load_wrong(ld, &ld->at, "arguments: must be at "
+			    "most %d, of some %d bytes in all", PARSE_WORDS - 2,
 			    PARSE_LINE / 2);
 		room -= i * 2 + 3;
 	}
 	return 0;
 }
 
-/*
- * `preforkd greet': a service of that name that runs what it is called, or
- * execs the program of the command line.
- */
+/* It runs what it is called, or execs the program of the command line. */
 int
 load_service(struct loader *ld, const struct conf_source *source)
 {

@@ -28,33 +28,34 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hot.h"
 #include "log.h"
 
 #define WAIT_MS		20	/* for room in the pipe */
 #define STAMP		19	/* bytes of 2026-11-23T14:50:01 */
 
-static const char *const level_names[] = {
+const char *const log_levels[] = {
 	[LOG_LEVEL_ALERT] = "alert",
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARNING] = "warning",
 	[LOG_LEVEL_NOTICE] = "notice",
 	[LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug"
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL
 };
-#define NLEVELS	((int)(sizeof(level_names) / sizeof(level_names[0])))
 
 static const char *name = "preforkd";
-static enum log_level level_max = LOG_LEVEL_INFO;
-static int pipe_fd = -1;
-static _Atomic unsigned long long *shared_drops;
-static unsigned long long dropped;	/* by this process, not yet said */
-static bool forked;
-static bool echo;
+static HOT enum log_level level_max = LOG_LEVEL_INFO;
+static HOT int pipe_fd = -1;
+static HOT _Atomic unsigned long long *shared_drops;
+static HOT unsigned long long dropped;	/* by this process, not yet said */
+static HOT bool forked;
+static HOT bool echo;
 
 /* `TIME preforkd[PID] ', made anew when the second changes. */
-static char head[64];
-static size_t head_size;
-static time_t head_second = -1;
+static HOT char head[64];
+static HOT size_t head_size;
+static HOT time_t head_second = -1;
 
 static void	say(enum log_level, int, const char *, va_list)
 		    __attribute__((__format__(printf, 3, 0)));
@@ -101,21 +102,14 @@ log_wants(enum log_level level)
 	return level <= level_max;
 }
 
-const char *
-log_level_name(enum log_level level)
-{
-	return level_names[level];
-}
-
 int
 log_level_parse(const char *text)
 {
 	int i;
 
-	for (i = 0; i < NLEVELS; i++) {
-		if (strcmp(text, level_names[i]) == 0)
+	for (i = 0; log_levels[i] != NULL; i++)
+		if (strcmp(text, log_levels[i]) == 0)
 			return i;
-	}
 	return -1;
 }
 
@@ -154,7 +148,7 @@ line_head(char *line, enum log_level level)
 	p[STAMP + 1] = (char)('0' + ms / 100);
 	p[STAMP + 2] = (char)('0' + ms / 10 % 10);
 	p[STAMP + 3] = (char)('0' + ms % 10);
-	p = stpcpy(p + head_size, level_names[level]);
+	p = stpcpy(p + head_size, log_levels[level]);
 	*p++ = ':';
 	*p++ = ' ';
 	return (size_t)(p - line);
@@ -461,18 +455,21 @@ log_unit(char dst[LOG_UNIT_MAX], const void *src, size_t size, size_t *used)
 	return n;
 }
 
+struct bytes {
+	const unsigned char *first, *end;
+};
+
 /* With these marks escaped, too. */
 static char *
-escape_all(char *dst, size_t dstsize, const unsigned char *s, size_t size,
-    const char *marks)
+escape_all(char *dst, size_t dstsize, struct bytes src, const char *marks)
 {
-	const unsigned char *end = s + size;
+	const unsigned char *s, *end = src.end;
 	char unit[LOG_UNIT_MAX], *d = dst;
 	size_t n, used;
 
 	if (dstsize == 0)
 		return dst;
-	for (; s < end; s += used) {
+	for (s = src.first; s < end; s += used) {
 		if (*s != '\0' && strchr(marks, *s) != NULL) {
 			used = 1;
 			n = escape(unit, *s);
@@ -491,12 +488,16 @@ escape_all(char *dst, size_t dstsize, const unsigned char *s, size_t size,
 char *
 log_quote(char *dst, size_t dstsize, const void *src, size_t size)
 {
-	return escape_all(dst, dstsize, src, size, "\\\"");
+	const unsigned char *s = src;
+
+	return escape_all(dst, dstsize, (struct bytes){ s, s + size }, "\\\"");
 }
 
 char *
 log_quoted(char *dst, size_t dstsize, const char *text)
 {
-	return escape_all(dst, dstsize, (const unsigned char *)text,
-	    strlen(text), "");
+	const unsigned char *s = (const unsigned char *)text;
+
+	return escape_all(dst, dstsize, (struct bytes){ s, s + strlen(text) },
+	    "");
 }

@@ -54,9 +54,9 @@ void	log_forked(void);
 void	log_set_level(enum log_level);
 /* For callers that would otherwise format in vain. */
 int	log_wants(enum log_level);
-/* Names of levels as in the configuration; -1 when unknown. */
-const char *log_level_name(enum log_level);
-int	log_level_parse(const char *);
+/* Names of levels as in the configuration, NULL-ended. */
+extern const char *const log_levels[];
+int	log_level_parse(const char *);	/* -1 when unknown */
 
 /* With errno's text appended: `MESSAGE: No such file or directory'. */
 __attribute__((__noreturn__))

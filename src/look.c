@@ -197,8 +197,7 @@ repair_hints(struct master *m)
 		TAILQ_FOREACH(p, &m->pools, entry)
 			if (p->listener == l)
 				idle += p->counts.idle;
-		atomic_store(&m->board.commons->listener[l->index].idle,
-		    idle);
+		atomic_store(&m->board.commons->listener[l->index].idle, idle);
 	}
 }
 
@@ -224,10 +223,7 @@ claim(const struct pool *p)
 	return p->alive < due ? due - p->alive : 0;
 }
 
-/*
- * Workers that the service may still have, for this pool.  While a reload
- * makes it smaller, the surge comes on top of what it was.
- */
+/* While a reload makes it smaller, the surge comes on top of what it was. */
 int
 look_room(const struct master *m, const struct pool *pool, int limit)
 {

@@ -38,7 +38,7 @@ struct options {
 };
 
 static struct options options;
-static struct master master;
+static HOT struct master master;
 
 __attribute__((__noreturn__))
 static void

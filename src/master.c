@@ -14,10 +14,7 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sysexits.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -81,7 +78,6 @@ drain_time(const struct pool *p)
 	return conf->drain_timeout + program_grace(conf);
 }
 
-/* Tell the workers of a pool to leave; none is started any more. */
 void
 master_pull(struct master *m, struct pool *p)
 {
@@ -450,6 +446,7 @@ judge_readiness(struct master *m)
 {
 	struct generation *g = TAILQ_FIRST(&m->generations);
 	const struct service *s;
+	char why[CONF_NAME_MAX + 40];
 
 	if (g->ready || m->state > MASTER_RUNNING)
 		return;
@@ -463,7 +460,9 @@ judge_readiness(struct master *m)
 	}
 	TAILQ_FOREACH(s, &g->services, entry)
 		if (s->delay != 0) {
-			not_ready(m, g, "its workers die");
+			snprintf(why, sizeof(why),
+			    "its workers die (service %s)", s->conf->name);
+			not_ready(m, g, why);
 			return;
 		}
 	if (m->state == MASTER_STARTING && m->fork_delay > START_FORKS)
@@ -532,28 +531,18 @@ empty_poke_pipe(struct master *m)
 		log_error("read of the wake-up pipe");
 }
 
-/* With the signals let in; until 0 is for ever. */
-static int
-wait_on(struct pollfd *fds, nfds_t n, int64_t until)
+/* Milliseconds until then, as sig_poll() has it; 0 is for ever. */
+static int64_t
+left(int64_t until)
 {
-	struct timespec ts;
-	sigset_t none;
-	int64_t ms;
+	const int64_t ms = until - clock_now();
 
-	sigemptyset(&none);
-	if (until == 0)
-		return ppoll(fds, n, NULL, &none);
-	ms = until - clock_now();
-	ms = ms < 0 ? 0 : ms;
-	ts = (struct timespec){ ms / 1000, ms % 1000 * 1000000 };
-	return ppoll(fds, n, &ts, &none);
+	return until == 0 ? -1 : ms < 0 ? 0 : ms;
 }
 
 /*
  * A worker that floods the wake-up pipe must not keep the master busy: when
  * many passes in a row were for nothing, the pipe is left alone for a while.
- * Nor must it make the master deaf: a descriptor that is ready comes before a
- * signal in ppoll(2), so the last call lets in what is pending.
  */
 static void
 wait_for_news(struct master *m)
@@ -562,7 +551,6 @@ wait_for_news(struct master *m)
 	int64_t began = clock_now(), until = began + VAIN_PAUSE;
 	bool vain = m->forks == m->forks_seen;
 	nfds_t nfds;
-	int n;
 
 	fds[0] = (struct pollfd){ .fd = m->poke_fd, .events = POLLIN };
 	fds[1] = (struct pollfd){ .fd = m->reload.fd, .events = POLLIN };
@@ -570,13 +558,12 @@ wait_for_news(struct master *m)
 	m->forks_seen = m->forks;
 	if (m->wake_at != 0 && m->wake_at < until)
 		until = m->wake_at;
-	if (m->vain >= VAIN_PASSES && wait_on(&fds[1], nfds - 1, until) != 0)
+	if (m->vain >= VAIN_PASSES &&
+	    sig_poll(&fds[1], nfds - 1, left(until)) != 0)
 		return;
 	began = clock_now();
-	if ((n = wait_on(fds, nfds, m->wake_at)) == -1 && errno != EINTR)
+	if (sig_poll(fds, nfds, left(m->wake_at)) == -1 && errno != EINTR)
 		log_error("ppoll");
-	if (n > 0)
-		wait_on(NULL, 0, began);
 	vain = vain && fds[0].revents != 0 && clock_now() < began + VAIN_PAUSE;
 	m->vain = vain ? m->vain + 1 : 0;
 }
@@ -616,10 +603,7 @@ static void
 end_log(struct master *m)
 {
 	int64_t until = clock_now() + LOGGER_TIME;
-	struct timespec ts = { 0, 50 * 1000000L };
-	sigset_t none;
 
-	sigemptyset(&none);
 	m->logger_retry_at = 0;
 	keep_logger(m);
 	dup2(FD_NULL, FD_LOG);
@@ -627,7 +611,7 @@ end_log(struct master *m)
 		if (waitpid(m->logger, NULL, WNOHANG) == 0) {
 			if (clock_now() >= until)
 				kill(m->logger, SIGKILL);
-			ppoll(NULL, 0, &ts, &none);
+			sig_poll(NULL, 0, 50);
 			continue;
 		}
 		m->logger = 0;
@@ -654,7 +638,6 @@ int
 master_run(struct master *m)
 {
 	sig_master();
-	m->look_at = 0;
 	for (;;) {
 		pass(m);
 		if (m->state >= MASTER_DRAINING && TAILQ_EMPTY(&m->pools))

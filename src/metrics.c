@@ -208,8 +208,7 @@ put_server(const struct view *v)
 	outcomes(v, "upgrades_total", "Upgrades that have ended.",
 	    (const uint32_t[2]){ s->upgrade.ended, s->upgrades_failed });
 	counter(v, "forks_total", "Workers that were started.", s->forks);
-	counter(v, "clients_cut_total", "Clients that a stop has cut.",
-	    s->cut);
+	counter(v, "clients_cut_total", "Clients that a stop has cut.", s->cut);
 	counter(v, "log_dropped_total", "Lines of the log that were lost.",
 	    v->s->log_dropped);
 }

@@ -21,7 +21,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -100,16 +99,6 @@ say(char text[TEXT], const char *fmt, ...)
 	va_end(ap);
 }
 
-/* The supervisor compares it with its own: no fraction may be dropped. */
-static long long
-monotonic_usec(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
-}
-
 static void
 say_ready(const struct master *m, struct told *t, char *text)
 {
@@ -122,7 +111,7 @@ say_ready(const struct master *m, struct told *t, char *text)
 		t->reloads = reloads;
 	} else if (reloads != t->reloads) {
 		say(text, "RELOADING=1\nMONOTONIC_USEC=%lld\n",
-		    monotonic_usec());
+		    (long long)clock_us());
 		t->reloading = true;
 		t->reloads = reloads;
 	} else if (t->reloading && idle) {

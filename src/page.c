@@ -7,8 +7,7 @@
  * are named by a nonce, so that the policy allows them and nothing else; there
  * is no other resource.
  *
- * A worker is a cell of about 16 bytes, with a title while there are at most
- * 1,000: 10,000 workers make a page of some 170 kB.
+ * A worker is a cell of 16 bytes: 10,000 of them make a page of some 170 kB.
  */
 
 #include <inttypes.h>
@@ -18,7 +17,6 @@
 
 #include "preforkd.h"
 
-#define TITLED		1000	/* workers; for more of them, no titles */
 #define CLIENTS		10	/* that have been there longest */
 #define DEATHS		10	/* the last ones */
 #define HOST		64
@@ -83,9 +81,8 @@ table(FILE *out, const char *id, const char *heads, bool empty)
 	size_t n = strcspn(heads, "|");
 	bool dot;
 
-	fprintf(out, "<section%s><h2>%.*s</h2><div class=scroll tabindex=0 "
-	    "role=region aria-label=%s><table id=%s><thead><tr>",
-	    empty ? " hidden" : "", (int)n, heads, id, id);
+	fprintf(out, "<section%s><h2>%.*s</h2><table id=%s><thead><tr>",
+	    empty ? " hidden" : "", (int)n, heads, id);
 	while (heads[n] == '|') {
 		heads += n + 1;
 		dot = heads[0] == '.';
@@ -99,32 +96,34 @@ table(FILE *out, const char *id, const char *heads, bool empty)
 static void
 end_table(FILE *out)
 {
-	fputs("</table></div></section>\n", out);
+	fputs("</table></section>\n", out);
 }
 
 static void
 put_services(FILE *out, const struct snapshot *s, const struct tally *sum)
 {
 	const struct status_service *row = s->status.service;
-	uint64_t deaths;
+	const struct status_listener *l = s->status.listener;
+	uint64_t queue[CONF_SERVICES_MAX] = { 0 }, deaths;
 	int i, n;
 
-	table(out, "services", "Services|.Service|.Use|Busy|Idle|Starting|"
-	    "Draining|Missing|Max|Accepted|Refused|Deaths", false);
+	for (i = 0; i < CONF_LISTENERS_MAX; i++)
+		if (l[i].used)
+			queue[l[i].service] += l[i].waiting;
+	table(out, "services", "Services|.Service|Busy|Idle|Starting|Draining|"
+	    "Missing|Max|Queue|Accepted|Refused|Deaths", false);
 	for (i = 0; i < CONF_SERVICES_MAX; i++, row++) {
 		if (!row->used)
 			continue;
 		fputs("<tr>", out);
 		text(out, row->name);
-		fprintf(out, "<td class=t><meter max=%u value=%u high=%.1f>"
-		    "%u of %u</meter>", row->workers_max, sum[i].busy,
-		    row->workers_max * 0.9, sum[i].busy, row->workers_max);
 		number(out, sum[i].busy);
 		number(out, sum[i].idle);
 		number(out, sum[i].starting);
 		number(out, sum[i].draining);
 		number(out, row->delayed);
 		number(out, row->workers_max);
+		number(out, queue[i]);
 		number(out, sum[i].number[NUMBER_ACCEPTED]);
 		number(out, numbers_refusals(sum[i].number));
 		for (deaths = 0, n = 0; n < DEATH_CAUSES; n++)
@@ -134,89 +133,46 @@ put_services(FILE *out, const struct snapshot *s, const struct tally *sum)
 	end_table(out);
 }
 
-static char
-letter(const struct slot *c)
-{
-	if (c->seq % 2 != 0)
-		return 'u';
-	switch ((enum slot_state)c->state) {
-	case SLOT_FREE:
-	case SLOT_IDLE:
-		break;
-	case SLOT_STARTING:
-		return 's';
-	case SLOT_BUSY:
-		return 'b';
-	case SLOT_DRAINING:
-		return 'd';
-	case SLOT_CLOSING:
-	case SLOT_LEAVING:
-		return 'c';
-	}
-	return 'i';
-}
-
-static bool
-is_of(const struct slot *c, int service)
-{
-	return c->service == service && c->state != SLOT_FREE;
-}
-
-static void
-cell(FILE *out, const struct snapshot *s, uint32_t number, bool titled)
-{
-	const struct slot *c = &s->slot[number];
-	char since[TALLY_TEXT];
-
-	fprintf(out, "<i class=%c", letter(c));
-	if (titled)
-		fprintf(out, " title='slot %u, pid %d, %s for %s'", number,
-		    c->pid, tally_worker_state(c),
-		    span(tally_elapsed(tally_since(c), tally_now(s)), since));
-	fputs("></i>", out);
-}
-
+/* Its class is the first letter of its state. */
 static void
 cells(FILE *out, const struct snapshot *s, int service)
 {
-	const char *name = s->status.service[service].name;
-	uint32_t i, n = 0, used = 0;
+	const struct slot *c;
 
-	for (i = 0; i < s->nslots; i++) {
-		n += is_of(&s->slot[i], service);
-		used += is_of(&s->slot[i], service) &&
-		    look_serving(&s->slot[i]);
-	}
-	fputs("<h3>", out);
-	put(out, name);
-	fprintf(out, " <small>%u of %u workers in use</small></h3>\n"
-	    "<div class='cells%s' role=img data-cells='", used, n,
-	    n > TITLED ? " many" : "");
-	put(out, name);
-	fputs("' aria-label='", out);
-	put(out, name);
-	fprintf(out, ": %u of %u workers in use'>", used, n);
-	for (i = 0; i < s->nslots; i++)
-		if (is_of(&s->slot[i], service))
-			cell(out, s, i, n <= TITLED);
-	fputs("</div>\n", out);
+	for (c = s->slot; c < s->slot + s->nslots; c++)
+		if ((int)c->service != service)
+			continue;
+		else if (c->seq % 2 != 0)
+			fputs("<i class=u></i>", out);
+		else if (c->state != SLOT_FREE)
+			fprintf(out, "<i class=%c></i>",
+			    tally_worker_state(c)[0]);
 }
 
 static void
-put_workers(FILE *out, const struct snapshot *s)
+put_workers(FILE *out, const struct snapshot *s, const struct tally *sum)
 {
+	unsigned int used;
 	int i;
 
-	fputs("<section id=workers><h2>Workers</h2>\n<p class='key quiet'>"
+	fputs("<section><h2>Workers</h2>\n<p class=quiet>"
 	    "<span><i></i>idle or ready</span> <span><i class=b></i>busy"
 	    "</span> <span><i class=d></i>draining</span> "
 	    "<span><i class=c></i>closing or leaving</span> "
 	    "<span><i class=s></i>starting</span> "
-	    "<span><i class=u></i>unstable</span>\n", out);
-	for (i = 0; i < CONF_SERVICES_MAX; i++)
-		if (s->status.service[i].used)
-			cells(out, s, i);
-	fputs("</section>\n", out);
+	    "<span><i class=u></i>unstable</span>\n<div id=cells>\n", out);
+	for (i = 0; i < CONF_SERVICES_MAX; i++) {
+		if (!s->status.service[i].used)
+			continue;
+		used = sum[i].busy + sum[i].draining;
+		fputs("<h3>", out);
+		put(out, s->status.service[i].name);
+		fprintf(out, " <small>%u of %u workers in use</small></h3>"
+		    "<div>", used, used + sum[i].idle + sum[i].starting);
+		cells(out, s, i);
+		fputs("</div>\n", out);
+	}
+	fputs("</div></section>\n", out);
 }
 
 /* Those with a client that have had it for longest, the longest first. */
@@ -260,24 +216,6 @@ put_clients(FILE *out, const struct snapshot *s)
 		put_span(out, tally_elapsed(c->since, tally_now(s)));
 		number(out, found[i]);
 		number(out, (uint64_t)c->pid);
-	}
-	end_table(out);
-}
-
-static void
-put_listeners(FILE *out, const struct status *s)
-{
-	const struct status_listener *l;
-
-	table(out, "listeners", "Queues|.Address|.Service|Queue|Limit", false);
-	for (l = s->listener; l < s->listener + CONF_LISTENERS_MAX; l++) {
-		if (!l->used)
-			continue;
-		fputs("<tr>", out);
-		text(out, l->name);
-		text(out, s->service[l->service].name);
-		number(out, l->waiting);
-		number(out, l->limit);
 	}
 	end_table(out);
 }
@@ -334,30 +272,6 @@ put_deaths(FILE *out, const struct status *s)
 	end_table(out);
 }
 
-/* In words; why: empty when all is well. */
-static void
-put_verdict(FILE *out, const struct snapshot *s, const struct tally *sum)
-{
-	char *why = NULL;
-	size_t size = 0;
-	FILE *memory;
-
-	if (s->alive && (memory = open_memstream(&why, &size)) != NULL) {
-		tally_troubles(memory, s, sum);
-		if (fclose(memory) == EOF)
-			size = 0;
-	}
-	if (size > 2)
-		why[size - 2] = '\0';	/* `; ' */
-	fprintf(out, "<p id=verdict role=status class=%s>%s",
-	    !s->alive ? "down" : size > 2 ? "degraded" : "ok",
-	    !s->alive ? "DOWN" : size > 2 ? "DEGRADED: " : "OK");
-	if (size > 2)
-		put(out, why);
-	fputs("</p>\n", out);
-	free(why);
-}
-
 static void
 put_head(FILE *out, const struct snapshot *s, const char *nonce)
 {
@@ -369,35 +283,39 @@ put_head(FILE *out, const struct snapshot *s, const char *nonce)
 	    "initial-scale=1'>\n<link rel=icon href='data:,'>\n<title>", out);
 	put(out, host);
 	fprintf(out, " preforkd: %s</title>\n<style nonce=%s>\n%s</style>\n"
-	    "</head>\n<body>\n<header>\n<h1>preforkd <span class=quiet>on ",
+	    "</head>\n<body>\n<header>\n<h1>preforkd on ",
 	    master_state_name(s->status.state), nonce, page_style);
 	put(out, host);
-	fputs("</span></h1>\n", out);
+	fputs("</h1>\n", out);
 }
 
+/* How it is, in words, and what it is. */
 static void
-put_facts(FILE *out, const struct snapshot *s)
+put_facts(FILE *out, const struct snapshot *s, const struct tally *sum)
 {
 	const struct status *status = &s->status;
 	const int64_t up = tally_elapsed(status->started, tally_now(s));
-	char buf[TALLY_TEXT];
+	char buf[TALLY_TEXT], *why = tally_why(s, sum);
 
-	fprintf(out, "<p id=facts class=quiet>%s for %s, generation %u, "
+	fprintf(out, "<p id=verdict role=status class=%s>%s",
+	    !s->alive ? "down" : why != NULL ? "degraded" : "ok",
+	    !s->alive ? "DOWN" : why != NULL ? "DEGRADED: " : "OK");
+	if (why != NULL)
+		put(out, why);
+	free(why);
+	fprintf(out, "</p>\n<p id=facts class=quiet>%s for %s, generation %u, "
 	    "pid %d, version ", master_state_name(status->state),
 	    span(up, buf), status->generation, status->pid);
 	put(out, status->product);
-	fprintf(out, ", %" PRIu64 " clients cut, %" PRIu64 " log lines "
-	    "dropped</p>\n<p class=quiet>As of <span id=at>%s</span> "
-	    "<button id=pause hidden>Pause</button></p>\n</header>\n",
-	    status->cut, s->log_dropped,
+	fprintf(out, ", as of %s</p>\n</header>\n",
 	    tally_time(status->started_at + up / 1000, buf));
 }
 
 static void
 put_chart(FILE *out, const char *id, const char *title)
 {
-	fprintf(out, "<figure><figcaption>%s <b id=%s></b></figcaption>"
-	    "<svg viewBox='0 0 300 60' preserveAspectRatio=none role=img>"
+	fprintf(out, "<figure><figcaption>%s: <b id=%s></b></figcaption>"
+	    "<svg viewBox='0 0 300 60' preserveAspectRatio=none>"
 	    "<polyline id=%s-line /></svg></figure>\n", title, id, id);
 }
 
@@ -408,21 +326,19 @@ page_write(FILE *out, const struct snapshot *s, const char *nonce)
 
 	tally(s, sum);
 	put_head(out, s, nonce);
-	put_verdict(out, s, sum);
-	put_facts(out, s);
-	fputs("<main>\n<section id=charts hidden>\n", out);
+	put_facts(out, s, sum);
+	fputs("<section id=charts hidden>\n", out);
 	put_chart(out, "rate", "Clients per second");
 	put_chart(out, "busy", "Busy workers");
 	put_chart(out, "queue", "Clients waiting");
 	fputs("</section>\n", out);
 	put_services(out, s, sum);
-	put_workers(out, s);
+	put_workers(out, s, sum);
 	put_clients(out, s);
-	put_listeners(out, &s->status);
 	put_generations(out, s);
 	put_deaths(out, &s->status);
-	fprintf(out, "</main>\n<footer>The same as <a href='status.json'>JSON"
+	fprintf(out, "<p class=quiet>The same as <a href='status.json'>JSON"
 	    "</a>.  <noscript>Load the page again to see how it goes on."
-	    "</noscript></footer>\n<script nonce=%s>\n%s</script>\n</body>\n"
+	    "</noscript></p>\n<script nonce=%s>\n%s</script>\n</body>\n"
 	    "</html>\n", nonce, page_script);
 }

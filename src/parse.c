@@ -32,6 +32,8 @@ static const struct {
 	{ "ms", 1 }
 };
 
+static const char changes[] = "changes while it is read: must be whole before";
+
 /* A FIFO or a device is not waited for: opened without blocking, refused. */
 static int
 open_regular(const char *path, const char **why)
@@ -92,16 +94,13 @@ same_file(const struct stat *a, const struct stat *b)
 	    a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-/* Once; *changed when it was written or replaced meanwhile. */
 static char *
-read_once(const char *path, size_t most, size_t *size, bool *changed,
-    const char **why)
+read_once(const char *path, size_t most, size_t *size, const char **why)
 {
 	struct stat before, after, named;
 	char *text;
 	int fd;
 
-	*changed = false;
 	if ((fd = open_regular(path, why)) == -1)
 		return NULL;
 	text = NULL;
@@ -111,8 +110,11 @@ read_once(const char *path, size_t most, size_t *size, bool *changed,
 		text = read_all(fd, most, size, why);
 	if (text != NULL && (fstat(fd, &after) == -1 ||
 	    stat(path, &named) == -1 || !same_file(&before, &after) ||
-	    !same_file(&after, &named)))
-		*changed = true;
+	    !same_file(&after, &named))) {
+		*why = changes;
+		free(text);
+		text = NULL;
+	}
 	close(fd);
 	return text;
 }
@@ -120,18 +122,11 @@ read_once(const char *path, size_t most, size_t *size, bool *changed,
 char *
 parse_file(const char *path, size_t most, size_t *size, const char **why)
 {
-	char *text;
-	bool changed;
-	int i;
+	char *text = read_once(path, most, size, why);
 
-	for (i = 0; i < 2; i++) {
-		text = read_once(path, most, size, &changed, why);
-		if (text == NULL || !changed)
-			return text;
-		free(text);
-	}
-	*why = "changes while it is read: must be whole before";
-	return NULL;
+	if (text == NULL && *why == changes)
+		text = read_once(path, most, size, why);
+	return text;
 }
 
 void

@@ -14,6 +14,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,8 +73,15 @@ is_status_file(const struct dirent *entry)
 	return has_suffix(entry->d_name, STATUS_SUFFIX);
 }
 
+/* Where preforkd puts status files by default, and those that are there. */
+struct status_files {
+	char		 dir[PATH_MAX];
+	struct dirent	**entry;
+	int		 n;
+};
+
 static int
-status_directory(char *dir, char *error)
+status_directory(char dir[PATH_MAX], char *error)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 
@@ -87,47 +95,80 @@ status_directory(char *dir, char *error)
 	return 0;
 }
 
-static int
-status_choose(const char *dir, struct dirent **entry, int n, char *path,
-    char *error)
+/* Whether a server holds the lock of this status file. */
+static bool
+lives(const char *dir, const char *name)
 {
-	int i;
+	char path[PATH_MAX];
+	bool held;
+	int fd;
 
-	if (n == 0)
-		return error_say(error, "%s: no status file: preforkd has not "
-		    "been started here; else name it with -s", dir);
-	if (n == 1) {
-		if (snprintf(path, PATH_MAX, "%s/%s", dir, entry[0]->d_name) <
-		    PATH_MAX)
-			return 0;
-		return error_say(error, "%s: name too long", dir);
+	if (snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX ||
+	    (fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW |
+	    O_CLOEXEC)) == -1)
+		return false;
+	held = holder_of(fd) != -1;
+	close(fd);
+	return held;
+}
+
+/* The only one, or the only one that lives; -1: none, or it is not clear. */
+static int
+only(const struct status_files *f)
+{
+	int i, found = -1;
+
+	if (f->n <= 1)
+		return f->n - 1;
+	for (i = 0; i < f->n; i++) {
+		if (!lives(f->dir, f->entry[i]->d_name))
+			continue;
+		if (found != -1)
+			return -1;
+		found = i;
 	}
-	error_say(error, "%s: several status files, choose one with -s:", dir);
-	for (i = 0; i < n; i++) {
+	return found;
+}
+
+static int
+status_choose(const struct status_files *f, char path[PATH_MAX], char *error)
+{
+	int i = only(f);
+
+	if (f->n <= 0)
+		return error_say(error, "%s: no status file: preforkd has not "
+		    "been started here; else name it with -s", f->dir);
+	if (i != -1) {
+		if (snprintf(path, PATH_MAX, "%s/%s", f->dir,
+		    f->entry[i]->d_name) < PATH_MAX)
+			return 0;
+		return error_say(error, "%s: name too long", f->dir);
+	}
+	error_say(error, "%s: several status files, choose one with -s:",
+	    f->dir);
+	for (i = 0; i < f->n; i++) {
 		strlcat(error, " ", CONF_ERROR_MAX);
-		strlcat(error, entry[i]->d_name, CONF_ERROR_MAX);
+		strlcat(error, f->entry[i]->d_name, CONF_ERROR_MAX);
 	}
 	return -1;
 }
 
-/* The only status file there is, where preforkd puts it by default. */
+/* Where preforkd puts it by default. */
 static int
 status_find(char path[PATH_MAX], char *error)
 {
-	char dir[PATH_MAX];
-	struct dirent **entry = NULL;
-	int i, n, result;
+	struct status_files f = { .n = 0 };
+	int result;
 
-	if (status_directory(dir, error) == -1)
+	if (status_directory(f.dir, error) == -1)
 		return -1;
-	n = scandir(dir, &entry, is_status_file, alphasort);
-	if (n == -1 && errno != ENOENT)
-		return error_say(error, "%s: %s", dir, strerror(errno));
-	n = n == -1 ? 0 : n;
-	result = status_choose(dir, entry, n, path, error);
-	for (i = 0; i < n; i++)
-		free(entry[i]);
-	free(entry);
+	f.n = scandir(f.dir, &f.entry, is_status_file, alphasort);
+	if (f.n == -1 && errno != ENOENT)
+		return error_say(error, "%s: %s", f.dir, strerror(errno));
+	result = status_choose(&f, path, error);
+	while (f.n > 0)
+		free(f.entry[--f.n]);
+	free(f.entry);
 	return result;
 }
 
@@ -215,15 +256,41 @@ usage(void)
 	exit(EX_USAGE);
 }
 
+/* Say what is allowed. */
+__attribute__((__noreturn__))
+static void
+bad(int option, const char *value, const char *allowed)
+{
+	log_warnx("-%c %s: must be %s", option, value, allowed);
+	exit(EX_USAGE);
+}
+
+/* With -n. */
+static void
+check_service(const struct server *server)
+{
+	const char *name = server->selection.service;
+	int i;
+
+	if (name == NULL)
+		return;
+	for (i = 0; i < CONF_SERVICES_MAX; i++)
+		if (server->now.status.service[i].used &&
+		    strcmp(server->now.status.service[i].name, name) == 0)
+			return;
+	bad('n', name, "a service of this server");
+}
+
 static int
 run(struct server *server, const struct command *command, const char *path)
 {
 	char error[CONF_ERROR_MAX];
 	int code;
 
-	if (server_open(server, path, command->any_layout, error) == 0)
+	if (server_open(server, path, command->any_layout, error) == 0) {
+		check_service(server);
 		code = command->run(server);
-	else {
+	} else {
 		code = CTL_UNKNOWN;
 		if (command->run == show_status)
 			printf("preforkd UNKNOWN: %s\n", error);
@@ -236,15 +303,6 @@ run(struct server *server, const struct command *command, const char *path)
 		return CTL_UNKNOWN;
 	}
 	return code;
-}
-
-/* Say what is allowed. */
-__attribute__((__noreturn__))
-static void
-bad(int option, const char *value, const char *allowed)
-{
-	log_warnx("-%c %s: must be %s", option, value, allowed);
-	exit(EX_USAGE);
 }
 
 static int
@@ -378,12 +436,17 @@ main(int argc, char *argv[])
 				usage();
 		}
 	}
-	if (argc - optind != 1 ||
-	    (command = command_find(argv[optind])) == NULL)
+	if (argc - optind != 1)
 		usage();
+	if ((command = command_find(argv[optind])) == NULL) {
+		log_warnx("%s: no such command", argv[optind]);
+		usage();
+	}
 	if (server.interval != 0 && command->run == show_status)
 		command = &rates_command;
-	if (!is_for(command, &server))
+	if (!is_for(command, &server)) {
+		log_warnx("%s: not with these options", command->name);
 		usage();
+	}
 	return run(&server, command, path);
 }

@@ -14,6 +14,8 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,6 +24,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "hot.h"
 #include "log.h"
 #include "preforkd-module.h"
 
@@ -83,6 +86,9 @@ unsigned int address_port(const struct address *);
 bool	 address_conflict(const struct address *a, const struct address *b);
 /* Whether it is 0.0.0.0 or ::, which stand for every address. */
 bool	 address_is_any(const struct address *);
+/* One of TCP, from numbers in network order; unmapped. */
+void	 address_inet(struct address *, int family, const void *ip,
+	    in_port_t port);
 /* What an inherited IPv6 socket calls an IPv4 address becomes that. */
 void	 address_unmap(struct address *);
 /* The path of a Unix socket, or NULL for other families. */
@@ -148,7 +154,7 @@ void	 parse_put(FILE *, const char *word);
 
 /* error.c: what went wrong, for a caller */
 
-#define CONF_ERROR_MAX	1024
+#define CONF_ERROR_MAX	1024		/* of such a line, with NUL */
 
 /* Write one line into error; returns -1. */
 __attribute__((__format__(printf, 2, 3)))
@@ -371,7 +377,6 @@ struct conf_source {
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
 #define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
-#define CONF_ERROR_MAX		1024
 
 /*
  * Read and check a configuration.  Binds nothing, writes nothing.  Returns
@@ -508,6 +513,12 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 
 #define RULEFILE_MAX	(16 << 20)	/* bytes */
 
+struct rulefile {
+	const char	*path;		/* must live as long as the list */
+	const char	*text;
+	size_t		 size;
+};
+
 /*
  * Add the rules of a file; path must live as long as the list.  Returns NULL,
  * or what is wrong: error, with `FILE:LINE: ' in front, or static text about
@@ -516,8 +527,8 @@ void	 rules_otherwise(const struct rules *, struct rules_answer *);
 const char *rulefile_read(const char *path, struct rule_list *,
 	    char error[CONF_ERROR_MAX]);
 /* The same from text; 0, or -1 with the line in error. */
-int	 rulefile_parse(const char *path, const char *text, size_t size,
-	    struct rule_list *, char error[CONF_ERROR_MAX]);
+int	 rulefile_parse(const struct rulefile *, struct rule_list *,
+	    char error[CONF_ERROR_MAX]);
 
 /* ruleset.c: rules compiled by a child, into a memory file that is sealed */
 
@@ -771,8 +782,7 @@ struct listener {
 	int64_t		 empty_since;	/* leaving: 0 while the queue is not */
 	int64_t		 leave_by;	/* leaving: then the queue is cut */
 	int		 users;		/* pools of all generations */
-	bool		 resident;	/* programs accept on it */
-	bool		 broken;	/* by one of them, for good */
+	bool		 broken;	/* by a resident program, for good */
 	int64_t		 revive_at;	/* not earlier */
 	int		 backlog;	/* that was asked for */
 	int		 limit;		/* length of the queue, last asked */
@@ -893,8 +903,6 @@ uint64_t source_key(const struct prefix *, int service,
 enum source_answer source_claim(struct source *table, struct source_claim *,
 	    int slot, const struct source_limit *);
 void	 source_release(struct source_claim *, int slot);
-/* Connections that the source has now. */
-int	 source_count(struct source *table, uint64_t key);
 /* In the master: what a dead worker of this slot held. */
 void	 sources_forget(struct source *table, int slot);
 /* In the master: what no live worker holds. */
@@ -932,9 +940,11 @@ struct program {
 
 /*
  * The file of a program: an absolute path, or a name that is looked for in
- * PROGRAM_PATH.  Returns NULL, or what is wrong (static text).
+ * PROGRAM_PATH; *path is it, then, or else in `room'.  Returns NULL, or what is
+ * wrong (static text).
  */
-const char *program_find(const char *name, char path[PATH_MAX]);
+const char *program_find(const char *name, char room[PATH_MAX],
+	    const char **path);
 /*
  * How much later than its own deadlines a worker of the service is late: what
  * it takes it to end a program.
@@ -942,8 +952,6 @@ const char *program_find(const char *name, char path[PATH_MAX]);
 int64_t	 program_grace(const struct conf_service *);
 /* Empty but for PATH, PREFORKD_SERVICE and what `env' says. */
 void	 program_env_start(struct program_env *, const struct conf_service *);
-/* The same variables as another one, which must live as long. */
-void	 program_env_copy(struct program_env *, const struct program_env *);
 /* Add or replace a variable; false when there is no room. */
 __attribute__((__format__(printf, 3, 4)))
 bool	 program_env_put(struct program_env *, const char *name,
@@ -1108,7 +1116,8 @@ int	 admit_pause(void);
 enum proxy_answer {
 	PROXY_MORE,		/* right so far */
 	PROXY_DONE,
-	PROXY_WRONG
+	PROXY_WRONG,
+	PROXY_GONE		/* only to proxy_read(): not a byte came */
 };
 
 struct proxy_header {
@@ -1125,7 +1134,8 @@ void	 proxy_start(const struct conf_service *);
 bool	 proxy_trusts(const struct address *);
 /*
  * Take the header from the connection, and nothing that follows, and its
- * addresses for those of the connection.  Returns NULL, or words why not.
+ * addresses for those of the connection.  Returns NULL, or words why not; none,
+ * "", when who connected has left without a byte, as a health check does.
  */
 const char *proxy_read(struct conn *);
 
@@ -1731,6 +1741,10 @@ bool	 tally_is_throttled(const struct status_service *,
  * behind it, escaped; nothing when it does.
  */
 void	 tally_troubles(FILE *, const struct snapshot *, const struct tally *);
+/* Escaped, until the next call. */
+const char *tally_quoted(const char *);
+/* The same without the last `; ', to be freed; NULL when it serves well. */
+char	*tally_why(const struct snapshot *, const struct tally *);
 /* ms from one time to another; 0 when that makes no sense. */
 int64_t	 tally_elapsed(int64_t from, int64_t to);
 /* Now; of a dead master, whose clock stands still, when it last wrote. */
@@ -1760,8 +1774,6 @@ void	 metrics_write(FILE *, const struct snapshot *);
 /* json.c: the same as one JSON object */
 
 void	 json_write(FILE *, const struct snapshot *);
-/* A string with its quotes; also safe within HTML's <script>. */
-void	 json_put(FILE *, const char *text);
 
 /* holder.c: who holds the lock of a file, without taking it */
 
@@ -1847,7 +1859,11 @@ int	 rates_show(struct server *);
 
 bool	 human_is_on(void);
 char	*human_time(char buf[HUMAN_TEXT], int64_t ms);	/* else: seconds */
-char	*human_seconds(char buf[HUMAN_TEXT], int64_t us);	/* likewise */
+/* Of two sums; 0 when the later one is smaller, as after a restart. */
+uint64_t human_grown(uint64_t from, uint64_t to);
+/* The mean of the times that a histogram has got since; `-': none. */
+char	*human_mean(char buf[HUMAN_TEXT], const uint64_t *from,
+	    const uint64_t *to);
 char	*human_count(char buf[HUMAN_TEXT], uint64_t);
 char	*human_size(char buf[HUMAN_TEXT], uint64_t bytes);
 char	*human_kilobytes(char buf[HUMAN_TEXT], int64_t bytes);
@@ -2456,7 +2472,7 @@ struct state_total {
 
 struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
-	int64_t	 inherited, resident, broken;
+	int64_t	 inherited, broken;
 	char	*service, *text, *name;
 };
 

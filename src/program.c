@@ -23,7 +23,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -43,19 +42,18 @@ look_at(const char *path)
 }
 
 const char *
-program_find(const char *name, char path[PATH_MAX])
+program_find(const char *name, char room[PATH_MAX], const char **path)
 {
 	char search[] = PROGRAM_PATH, *rest = search, *dir;
 
-	if (name[0] == '/') {
-		if (strlcpy(path, name, PATH_MAX) >= PATH_MAX)
-			return strerror(ENAMETOOLONG);
-		return look_at(path);
-	}
+	*path = name;
+	if (name[0] == '/')
+		return look_at(name);
+	*path = room;
 	while ((dir = strsep(&rest, ":")) != NULL) {
-		if (snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
+		if (snprintf(room, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
 			return strerror(ENAMETOOLONG);
-		if (look_at(path) == NULL)
+		if (look_at(room) == NULL)
 			return NULL;
 	}
 	return "not found in " PROGRAM_PATH;
@@ -80,19 +78,20 @@ program_env_put(struct program_env *e, const char *name, const char *fmt, ...)
 	const size_t len = strlen(name), room = sizeof(e->text) - e->used;
 	char *text = e->text + e->used;
 	va_list ap;
-	int i, n, m;
+	int i, n;
 
 	if ((i = find_variable(e, name, len)) == PROGRAM_VARIABLES)
 		return false;
-	n = snprintf(text, room, "%s=", name);
-	if ((size_t)n >= room)
+	if (room <= len + 1)
 		return false;
+	memcpy(text, name, len);
+	text[len] = '=';
 	va_start(ap, fmt);
-	m = vsnprintf(text + n, room - (size_t)n, fmt, ap);
+	n = vsnprintf(text + len + 1, room - len - 1, fmt, ap);
 	va_end(ap);
-	if (m < 0 || (size_t)m >= room - (size_t)n)
+	if (n < 0 || (size_t)n >= room - len - 1)
 		return false;
-	e->used += (size_t)n + (size_t)m + 1;
+	e->used += len + 1 + (size_t)n + 1;
 	e->variable[i] = text;
 	if (i == e->n)
 		e->variable[++e->n] = NULL;
@@ -117,15 +116,6 @@ program_env_start(struct program_env *e, const struct conf_service *conf)
 		name[len] = '\0';
 		program_env_put(e, name, "%s", *word + len + 1);
 	}
-}
-
-void
-program_env_copy(struct program_env *to, const struct program_env *from)
-{
-	to->n = from->n;
-	to->used = 0;
-	memcpy(to->variable, from->variable,
-	    (size_t)(from->n + 1) * sizeof(to->variable[0]));
 }
 
 /* Twice the grace: a program that is killed takes its time to die, too. */

@@ -10,6 +10,10 @@
  * A header that says UNKNOWN or LOCAL, or that tells of other than TCP
  * addresses, stands for the connection's own addresses, as the text wants.
  * What is said behind the addresses of version 2 is passed over.
+ *
+ * A balancer may look whether the port takes connections, and leave with a FIN
+ * or an RST before it has sent anything.  It is no client that was refused.  (A
+ * header in front of an RST is read as ever: Linux keeps it.)
  */
 
 #include <sys/socket.h>
@@ -53,24 +57,12 @@ v1_port(const char *text, in_port_t *port)
 static bool
 v1_address(int family, const char *host, const char *port, struct address *a)
 {
-	struct sockaddr_in sin = { .sin_family = AF_INET };
-	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6 };
+	struct in6_addr ip;		/* or IPv4 */
+	in_port_t number;
 
-	memset(a, 0, sizeof(*a));
-	if (family == AF_INET) {
-		a->len = sizeof(sin);
-		if (inet_pton(AF_INET, host, &sin.sin_addr) != 1 ||
-		    !v1_port(port, &sin.sin_port))
-			return false;
-		memcpy(&a->ss, &sin, sizeof(sin));
-		return true;
-	}
-	a->len = sizeof(sin6);
-	if (inet_pton(AF_INET6, host, &sin6.sin6_addr) != 1 ||
-	    !v1_port(port, &sin6.sin6_port))
+	if (inet_pton(family, host, &ip) != 1 || !v1_port(port, &number))
 		return false;
-	memcpy(&a->ss, &sin6, sizeof(sin6));
-	address_unmap(a);
+	address_inet(a, family, &ip, number);
 	return true;
 }
 
@@ -116,35 +108,16 @@ v1_parse(const char *text, size_t n, struct proxy_header *h)
 	return v1_words(line, h);
 }
 
-/* Source, destination and both ports, as in the packets. */
+/* Source, destination and both ports, as in the packets; addresses of size. */
 static void
-v2_inet(const char *p, struct proxy_header *h)
+v2_inet(const char *p, size_t size, struct proxy_header *h)
 {
-	struct sockaddr_in from = { .sin_family = AF_INET }, to = from;
+	const int family = size == 4 ? AF_INET : AF_INET6;
+	in_port_t port[2];
 
-	memcpy(&from.sin_addr, p, 4);
-	memcpy(&to.sin_addr, p + 4, 4);
-	memcpy(&from.sin_port, p + 8, 2);
-	memcpy(&to.sin_port, p + 10, 2);
-	memcpy(&h->peer.ss, &from, sizeof(from));
-	memcpy(&h->local.ss, &to, sizeof(to));
-	h->peer.len = h->local.len = sizeof(from);
-}
-
-static void
-v2_inet6(const char *p, struct proxy_header *h)
-{
-	struct sockaddr_in6 from = { .sin6_family = AF_INET6 }, to = from;
-
-	memcpy(&from.sin6_addr, p, 16);
-	memcpy(&to.sin6_addr, p + 16, 16);
-	memcpy(&from.sin6_port, p + 32, 2);
-	memcpy(&to.sin6_port, p + 34, 2);
-	memcpy(&h->peer.ss, &from, sizeof(from));
-	memcpy(&h->local.ss, &to, sizeof(to));
-	h->peer.len = h->local.len = sizeof(from);
-	address_unmap(&h->peer);
-	address_unmap(&h->local);
+	memcpy(port, p + 2 * size, sizeof(port));
+	address_inet(&h->peer, family, p, port[0]);
+	address_inet(&h->local, family, p + size, port[1]);
 }
 
 /* The addresses of a family and a transport, by the byte that names both. */
@@ -152,17 +125,16 @@ static enum proxy_answer
 v2_addresses(const char *p, size_t length, size_t n, struct proxy_header *h)
 {
 	const unsigned char kind = (unsigned char)p[V2_HEAD - 3];
-	const size_t need = kind == 0x11 ? 12 : kind == 0x21 ? 36 : 0;
+	const size_t ip = kind == 0x11 ? 4 : kind == 0x21 ? 16 : 0;
+	const size_t need = ip == 0 ? 0 : 2 * ip + 4;
 
 	if ((kind & 0xf) > 2 || kind >> 4 > 3 || length < need)
 		return PROXY_WRONG;
 	if (n < V2_HEAD + need)
 		return PROXY_MORE;
 	h->told = need > 0;
-	if (kind == 0x11)
-		v2_inet(p + V2_HEAD, h);
-	else if (kind == 0x21)
-		v2_inet6(p + V2_HEAD, h);
+	if (h->told)
+		v2_inet(p + V2_HEAD, ip, h);
 	return PROXY_DONE;
 }
 
@@ -273,6 +245,8 @@ take_header(struct conn *c, struct proxy_header *h, int64_t until)
 	while (answer == PROXY_MORE) {
 		n = recv(c->fd, head + have, sizeof(head) - have,
 		    MSG_PEEK | MSG_DONTWAIT);
+		if (have == 0 && (n == 0 || (n == -1 && errno == ECONNRESET)))
+			return PROXY_GONE;
 		if (n == 0 || (n == -1 && !again(c, until)))
 			return PROXY_MORE;
 		if (n == -1)
@@ -300,6 +274,8 @@ proxy_read(struct conn *c)
 		return "proxy-protocol header=missing";
 	case PROXY_WRONG:
 		return "proxy-protocol header=wrong";
+	case PROXY_GONE:
+		return "";
 	case PROXY_DONE:
 		break;
 	}

@@ -51,34 +51,12 @@ take(const struct server *server, struct sample *to)
 	}
 }
 
-/* Of two sums; 0 when the later one is smaller, as after a restart. */
-static uint64_t
-grown(uint64_t from, uint64_t to)
-{
-	return to > from ? to - from : 0;
-}
-
 static uint64_t
 rate(uint64_t from, uint64_t to, int64_t ms)
 {
-	return ms <= 0 ? 0 :
-	    (uint64_t)((double)grown(from, to) * 1000 / (double)ms + 0.5);
-}
+	const double n = (double)human_grown(from, to);
 
-/* The mean of the times that were added; `-' when there were none. */
-static char *
-mean(char buf[HUMAN_TEXT], const uint64_t *from, const uint64_t *to)
-{
-	uint64_t n = 0;
-	int i;
-
-	for (i = 1; i <= HISTOGRAM_BOUNDS + 1; i++)
-		n += grown(from[i], to[i]);
-	if (n == 0)
-		strlcpy(buf, "-", HUMAN_TEXT);
-	else
-		human_seconds(buf, (int64_t)(grown(from[0], to[0]) / n));
-	return buf;
+	return ms <= 0 ? 0 : (uint64_t)(n * 1000 / (double)ms + 0.5);
 }
 
 static void
@@ -104,11 +82,11 @@ print(const struct sample *from, const struct sample *to)
 	    human_count(text[2], rate(a[NUMBER_SERVED], b[NUMBER_SERVED], ms)),
 	    human_size(text[3], rate(a[NUMBER_IN], b[NUMBER_IN], ms)),
 	    human_size(text[4], rate(a[NUMBER_OUT], b[NUMBER_OUT], ms)),
-	    mean(text[5], &a[NUMBER_SERVICE], &b[NUMBER_SERVICE]),
-	    mean(text[6], &a[NUMBER_WAIT], &b[NUMBER_WAIT]),
+	    human_mean(text[5], &a[NUMBER_SERVICE], &b[NUMBER_SERVICE]),
+	    human_mean(text[6], &a[NUMBER_WAIT], &b[NUMBER_WAIT]),
 	    to->busy, to->idle, to->queued,
 	    human_count((char[HUMAN_TEXT]){ 0 },
-	    grown(from->deaths, to->deaths)));
+	    human_grown(from->deaths, to->deaths)));
 }
 
 /* Until it is time for the next line. */

@@ -23,8 +23,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -113,7 +111,8 @@ start_check(struct master *m)
 	struct reload *r = &m->reload;
 	int fds[2];
 
-	if ((r->rules = ruleset_create()) == -1 ||
+	if ((r->text = malloc(TEXT_MAX + 1)) == NULL ||
+	    (r->rules = ruleset_create()) == -1 ||
 	    pipe2(fds, O_CLOEXEC) == -1) {
 		refuse(m, strerror(errno));
 		return;
@@ -161,25 +160,17 @@ reload_begin_upgrade(struct master *m)
 static void
 listen_to_check(struct reload *r)
 {
-	char *more;
 	ssize_t n;
 
-	while (r->fd != -1) {
-		more = realloc(r->text, r->size + PIPE_BUF + 1);
-		if (more == NULL)
-			return;
-		r->text = more;
-		n = read(r->fd, r->text + r->size, PIPE_BUF);
-		if (n == -1 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n > 0)
-			r->size += (size_t)n;
-		r->text[r->size] = '\0';
-		if (n > 0 && r->size < TEXT_MAX)
-			continue;
-		close(r->fd);
-		r->fd = -1;
-	}
+	if (r->fd == -1)
+		return;
+	while ((n = read(r->fd, r->text + r->size, TEXT_MAX - r->size)) > 0)
+		r->size += (size_t)n;
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return;
+	r->text[r->size] = '\0';
+	close(r->fd);
+	r->fd = -1;
 }
 
 void
@@ -268,7 +259,7 @@ judge_check(struct master *m)
 		refuse(m, error);
 		return;
 	}
-	if (WEXITSTATUS(status) != 0 || r->text == NULL) {
+	if (WEXITSTATUS(status) != 0) {
 		refuse(m, r->size > 0 ? r->text : "the check failed");
 		return;
 	}
@@ -302,11 +293,11 @@ make_service(struct master *m, struct generation *g,
 	int index;
 
 	errno = 0;		/* no room in the scoreboard sets none */
-	if ((index = status_service_row(m, conf->name)) == -1 ||
-	    (s = calloc(1, sizeof(*s))) == NULL)
+	if ((index = status_service_row(m, conf->name)) == -1)
 		return NULL;
-	if (spawn_open_pipes(s) == -1) {
+	if ((s = calloc(1, sizeof(*s))) == NULL || spawn_open_pipes(s) == -1) {
 		free(s);
+		status_free_service_row(m, index);
 		return NULL;
 	}
 	s->conf = conf;
@@ -316,15 +307,21 @@ make_service(struct master *m, struct generation *g,
 	return s;
 }
 
+/* A socket that a generation is to have. */
+struct wanted {
+	const struct conf_service *conf;
+	const struct conf_listen *line;
+	int		 part;		/* which address of the line */
+};
+
 /*
  * One that leaves is asked back; not a Unix socket, whose path has gone.  Any
  * port will do for port 0, so this one is had again by whom it was opened for.
  */
 static bool
-is_wanted(const struct listener *l, const struct conf_service *conf,
-    const struct conf_listen *line, int part)
+is_wanted(const struct listener *l, const struct wanted *w)
 {
-	const struct address *a = &line->address[part];
+	const struct address *a = &w->line->address[w->part];
 	char name[ADDRESS_TEXT];
 
 	if (l->state == LISTENER_CLOSED)
@@ -333,19 +330,19 @@ is_wanted(const struct listener *l, const struct conf_service *conf,
 	    l->state > LISTENER_OPEN)
 		return false;
 	if (address_path(a) == NULL && address_port(a) == 0)
-		return l->part == part && strcmp(l->text, line->text) == 0 &&
-		    strcmp(l->service, conf->name) == 0;
+		return l->part == w->part &&
+		    strcmp(l->text, w->line->text) == 0 &&
+		    strcmp(l->service, w->conf->name) == 0;
 	return strcmp(l->name, address_text(a, name, sizeof(name))) == 0;
 }
 
 static struct listener *
-find_listener(struct master *m, const struct conf_service *conf,
-    const struct conf_listen *line, int part)
+find_listener(struct master *m, const struct wanted *w)
 {
 	struct listener *l;
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
-		if (is_wanted(l, conf, line, part))
+		if (is_wanted(l, w))
 			return l;
 	return NULL;
 }
@@ -391,17 +388,18 @@ say_cut(struct listener *l, int backlog)
 }
 
 static struct listener *
-make_listener(struct master *m, const struct service *s,
-    const struct conf_listen *line, int part, char error[CONF_ERROR_MAX])
+make_listener(struct master *m, const struct wanted *w, int service_row,
+    char error[CONF_ERROR_MAX])
 {
 	struct listener *l;
 
-	if ((l = listen_open(s->conf, line, part, error)) == NULL) {
+	l = listen_open(w->conf, w->line, w->part, error);
+	if (l == NULL) {
 		if (errno == EADDRINUSE)
-			say_whose(m, &line->address[part], error);
+			say_whose(m, &w->line->address[w->part], error);
 		return NULL;
 	}
-	l->index = status_listener_row(m, l->name, s->index);
+	l->index = status_listener_row(m, l->name, service_row);
 	if (l->index == -1) {
 		snprintf(error, CONF_ERROR_MAX, "listen %s: the scoreboard "
 		    "has room for %d sockets", l->name, CONF_LISTENERS_MAX);
@@ -411,7 +409,7 @@ make_listener(struct master *m, const struct service *s,
 	TAILQ_INSERT_TAIL(&m->listeners, l, entry);
 	if (m->state == MASTER_STARTING)
 		welcome(l);
-	say_cut(l, s->conf->backlog);
+	say_cut(l, w->conf->backlog);
 	return l;
 }
 
@@ -438,8 +436,6 @@ reload_make_pool(struct master *m, struct service *s, struct listener *l)
 	p->listener = l;
 	p->window_end = m->now + s->conf->workers_idle_time;
 	l->users++;
-	if (s->conf->kind == CONF_RESIDENT)
-		l->resident = true;
 	s->npools++;
 	TAILQ_INSERT_TAIL(&m->pools, p, entry);
 	return p;
@@ -469,13 +465,13 @@ static int
 make_pools_of_line(struct master *m, struct service *s,
     const struct conf_listen *line, char error[CONF_ERROR_MAX])
 {
+	struct wanted w = { s->conf, line, 0 };
 	struct listener *l;
-	int part, made = 0;
+	int made = 0;
 
-	for (part = 0; part < line->naddress; part++) {
-		l = find_listener(m, s->conf, line, part);
-		if (l == NULL)
-			l = make_listener(m, s, line, part, error);
+	for (; w.part < line->naddress; w.part++) {
+		if ((l = find_listener(m, &w)) == NULL)
+			l = make_listener(m, &w, s->index, error);
 		if (l == NULL && errno == EAFNOSUPPORT && line->naddress > 1) {
 			log_notice("left out: %s", error);
 			continue;

@@ -10,7 +10,6 @@
  * is believed.  Nobody but the worker itself is signalled.
  */
 
-#include <errno.h>
 #include <poll.h>
 
 #include "preforkd.h"
@@ -133,10 +132,16 @@ renew(struct master *m, struct pool *p)
 		p->successor = p->been_ready + 1;
 }
 
+/* Whether there are programs that accept on it, and could shut it down. */
 static bool
-watched(const struct listener *l)
+watched(const struct master *m, const struct listener *l)
 {
-	return l->resident && !l->broken && l->state != LISTENER_CLOSED;
+	const struct pool *p;
+
+	TAILQ_FOREACH(p, &m->pools, entry)
+		if (p->listener == l && p->service->conf->kind == CONF_RESIDENT)
+			return !l->broken && l->state != LISTENER_CLOSED;
+	return false;
 }
 
 /* What was in its queue is lost; a Unix socket cannot listen again. */
@@ -167,7 +172,7 @@ renew_listeners(struct master *m)
 	struct listener *l;
 
 	TAILQ_FOREACH(l, &m->listeners, entry) {
-		if (!watched(l))
+		if (!watched(m, l))
 			continue;
 		if (m->now >= l->revive_at && listen_is_shut(l))
 			revive(m, l);
@@ -183,7 +188,7 @@ renew_watch(const struct master *m, struct pollfd *fds)
 	unsigned int n = 0;
 
 	TAILQ_FOREACH(l, &m->listeners, entry)
-		if (watched(l) && l->revive_at <= m->now)
+		if (watched(m, l) && l->revive_at <= m->now)
 			fds[n++] = (struct pollfd){ .fd = l->fd,
 			    .events = POLLRDHUP };
 	return n;

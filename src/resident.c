@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "preforkd.h"
@@ -26,8 +25,7 @@
 /* One program. */
 static struct {
 	const struct worker *self;
-	char		 path[PATH_MAX];
-	struct program_env env;
+	const char	*path;
 	pid_t		 pid;
 	int64_t		 born;
 	int64_t		 ready_at;	/* 0: it is */
@@ -36,21 +34,23 @@ static struct {
 	int		 fd;		/* what it says; -1: no more */
 	struct says	 says;
 } watch;
+static _Alignas(4096) struct program_env env;	/* a page, mostly */
 
 int
 resident_start(const struct worker *w)
 {
 	const struct conf_service *conf = w->conf;
 	const char *why, *name = conf->command[CONF_RESIDENT][0];
+	static char room[PATH_MAX];
 
 	watch.self = w;
-	if ((why = program_find(name, watch.path)) != NULL) {
+	if ((why = program_find(name, room, &watch.path)) != NULL) {
 		log_errorx("resident %s: %s", name, why);
 		return -1;
 	}
-	program_env_start(&watch.env, conf);
-	program_env_put(&watch.env, "LISTEN_FDS", "1");
-	program_env_put(&watch.env, "LISTEN_FDNAMES", "%s", conf->name);
+	program_env_start(&env, conf);
+	program_env_put(&env, "LISTEN_FDS", "1");
+	program_env_put(&env, "LISTEN_FDNAMES", "%s", conf->name);
 	sig_block(NULL);
 	return 0;
 }
@@ -78,12 +78,12 @@ static int
 start(void)
 {
 	const struct conf_service *conf = watch.self->conf;
-	struct program p = { .path = watch.path, .env = watch.env.variable,
+	struct program p = { .path = watch.path, .env = env.variable,
 	    .argv = conf->command[CONF_RESIDENT], .fd = { FD_LISTENER,
 	    -1, -1, FD_LISTENER } };
 	struct slot *slot = watch.self->slot;
 
-	p.pid_text = program_env_pid(&watch.env, "LISTEN_PID");
+	p.pid_text = program_env_pid(&env, "LISTEN_PID");
 	if (start_program(&p) == -1) {
 		log_error("resident %s service=%s", watch.path, conf->name);
 		return -1;

@@ -49,8 +49,7 @@ add(struct reader *r, const struct rule *rule)
 	if (r->list->n == RULES_MOST)
 		return wrong(r, "", "too many rules: must be at most 1000000, "
 		    "with each address of a range");
-	return rules_add(r->list, rule) ? 0 :
-	    wrong(r, "", "out of memory");
+	return rules_add(r->list, rule) ? 0 : wrong(r, "", "out of memory");
 }
 
 /* 0 to 255, as inet_pton(3) takes it; moves *p behind it, or returns -1. */
@@ -256,11 +255,11 @@ next_line(struct reader *r, const char **p, const char *end)
 }
 
 int
-rulefile_parse(const char *path, const char *text, size_t size,
-    struct rule_list *list, char error[CONF_ERROR_MAX])
+rulefile_parse(const struct rulefile *file, struct rule_list *list,
+    char error[CONF_ERROR_MAX])
 {
-	struct reader r = { .path = path, .list = list, .error = error };
-	const char *end = text + size, *why;
+	struct reader r = { .path = file->path, .list = list, .error = error };
+	const char *text = file->text, *end = text + file->size, *why;
 
 	while (text < end) {
 		if ((why = next_line(&r, &text, end)) != NULL)
@@ -276,16 +275,16 @@ const char *
 rulefile_read(const char *path, struct rule_list *list,
     char error[CONF_ERROR_MAX])
 {
+	struct rulefile file = { .path = path };
 	const char *why;
-	size_t size;
 	char *text;
 	int rv;
 
 	error[0] = '\0';
-	text = parse_file(path, RULEFILE_MAX, &size, &why);
-	if (text == NULL)
+	text = parse_file(path, RULEFILE_MAX, &file.size, &why);
+	if ((file.text = text) == NULL)
 		return why;
-	rv = rulefile_parse(path, text, size, list, error);
+	rv = rulefile_parse(&file, list, error);
 	free(text);
 	return rv == -1 ? error : NULL;
 }

@@ -531,8 +531,7 @@ object_map(struct object *o, int fd, char *error)
 		return fail(error, o->name, "fstat");
 	if ((uintmax_t)st.st_size != o->size)
 		return refuse(error, o->name, "not of the size it had");
-	o->map = mmap(NULL, o->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-	    0);
+	o->map = mmap(NULL, o->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	return o->map != MAP_FAILED ? 0 : fail(error, o->name, "mmap");
 }
 

@@ -35,9 +35,9 @@
 #define LAST_SILENT	200	/* ms, for those that are left, ... */
 #define LAST_TIME	1000	/* ... and while they go on */
 
-static LIST_HEAD(, session) sessions = LIST_HEAD_INITIALIZER(sessions);
-static bool strays;			/* there are children of none */
-static bool ignored;			/* and SIGCHLD is, for them */
+static HOT LIST_HEAD(, session) sessions = LIST_HEAD_INITIALIZER(sessions);
+static HOT bool strays;			/* there are children of none */
+static HOT bool ignored;			/* and SIGCHLD is, for them */
 
 int
 session_setup(void)
@@ -123,6 +123,19 @@ end_members(pid_t session)
 			sig_poll(NULL, 0, MEMBERS_EVERY);
 }
 
+/*
+ * No child but such as have ended: those alone are none to wait for until they
+ * stop, says waitid(2), and that is cheaper than to read who there is.
+ */
+static bool
+nobody_lives(void)
+{
+	siginfo_t info;
+
+	return waitid(P_ALL, 0, &info, WSTOPPED | WNOHANG | WNOWAIT) == -1 &&
+	    errno == ECHILD;
+}
+
 /* Whether the others of a session whose program has ended may go on. */
 static bool
 goes_on(struct session *s)
@@ -131,7 +144,7 @@ goes_on(struct session *s)
 	struct traffic t;
 	bool dead;
 
-	if (s->fd == -1 || s->told)
+	if (s->fd == -1 || s->told || nobody_lives())
 		return false;
 	look_at_members(s->pid, false, &dead);
 	if (dead)

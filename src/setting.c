@@ -13,7 +13,6 @@
  */
 
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "preforkd.h"
@@ -24,9 +23,7 @@ static const char *const type_names[] = { "number", "number", "duration",
     "prefixes", "words", "address", "name", "pattern" };
 static const char *const scope_names[] = { "any", "global", "service" };
 
-/* In the order of enum log_level, conf_crash_loop and conf_connections. */
-static const char *const levels[] = { "alert", "error", "warning", "notice",
-    "info", "debug", NULL };
+/* In the order of enum conf_crash_loop and conf_connections. */
 static const char *const yes_no[] = { "no", "yes", NULL };
 /* In the order of enum conf_otherwise. */
 static const char *const otherwise[] = { "allow", "deny", NULL };
@@ -62,7 +59,8 @@ const struct setting settings[SETTINGS] = {
 	{ "log", TYPE_LOG, GLOBAL(log), false, 0, 0, NULL, "syslog",
 	    "where the log goes" },
 	{ "log-level", TYPE_CHOICE, GLOBAL(log_level), true, 0, 0,
-	    levels, "info", "the least important messages that are logged" },
+	    log_levels, "info",
+	    "the least important messages that are logged" },
 	{ "service", TYPE_SERVICE, NOWHERE, true, 0, 0, NULL, NULL,
 	    "the settings that follow belong to the service of this name" },
 	{ "listen", TYPE_LISTEN, SERVICE(listens), true, 0, 0, NULL,
@@ -359,14 +357,14 @@ put_range(FILE *out, const struct setting *row)
 		fputs(setting_is_module(row) ?
 		    "an absolute path, and arguments" : ranges[row->type], out);
 		break;
-	case TYPE_GROUP:
-	case TYPE_PATH:
-	case TYPE_ENV:
 	case TYPE_RATE:
 		fputs(row->max > 0 ? "NUMBER/DURATION [burst NUMBER], numbers "
 		    "from 1 to 1000000, a burst of at most 100 years, or 0" :
 		    ranges[row->type], out);
 		break;
+	case TYPE_GROUP:
+	case TYPE_PATH:
+	case TYPE_ENV:
 	case TYPE_LENGTHS:
 	case TYPE_KEEPALIVE:
 	case TYPE_PREFIX_LIMIT:

@@ -8,26 +8,12 @@
  */
 
 #include <sys/types.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-
-#include <arpa/inet.h>
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "preforkd.h"
-
-/* Text ends within its array, by snapshot.c. */
-static const char *
-quoted(const char *text)
-{
-	static char buf[1024];
-
-	return log_quote(buf, sizeof(buf), text, strlen(text));
-}
 
 /* Its values were escaped when it was made. */
 static const char *
@@ -53,7 +39,7 @@ print_serving(const struct snapshot *s, const struct tally *sum)
 	for (i = 0; i < CONF_SERVICES_MAX; i++)
 		if (s->status.service[i].used)
 			printf("%s %u of %u %s, ",
-			    quoted(s->status.service[i].name),
+			    tally_quoted(s->status.service[i].name),
 			    sum[i].programs > 0 ? sum[i].idle :
 			    sum[i].busy, s->status.service[i].workers_max,
 			    sum[i].programs > 0 ? "ready" : "busy");
@@ -144,7 +130,7 @@ print_changes(const struct status *s)
 	const struct change reload = { s->reloads_begun != s->reloads,
 	    s->reload, s->reload_at, reload_why(s) };
 	const struct change upgrade = { u->begun != u->ended, u->outcome,
-	    u->at, quoted(u->why) };
+	    u->at, tally_quoted(u->why) };
 
 	print_change("reload:", &reload, s);
 	print_change("upgrade:", &upgrade, s);
@@ -162,7 +148,7 @@ print_master(const struct snapshot *s, unsigned int unstable)
 	    (int)(up / 3600 % 24), (int)(up / 60 % 60), (int)(up % 60));
 	printf("generation:  %u\n", s->status.generation);
 	printf("pid:         %d\n", s->status.pid);
-	printf("version:     %s\n", quoted(s->status.product));
+	printf("version:     %s\n", tally_quoted(s->status.product));
 	print_changes(&s->status);
 	printf("clients cut: %" PRIu64 "\n", s->status.cut);
 	printf("log dropped: %" PRIu64 "\n", s->log_dropped);
@@ -214,20 +200,35 @@ print_next_try(const struct status_service *row)
 		printf("  being tried");
 }
 
+/* The longest name of a service, and what fits into 80 columns at least. */
+static int
+name_width(const struct status *s)
+{
+	int i, width = 15;
+
+	for (i = 0; i < CONF_SERVICES_MAX; i++)
+		if (s->service[i].used &&
+		    (int)strlen(tally_quoted(s->service[i].name)) > width)
+			width = (int)strlen(tally_quoted(s->service[i].name));
+	return width;
+}
+
 static void
 print_services(const struct snapshot *snapshot, const struct tally *sum)
 {
 	const struct status *s = &snapshot->status;
+	const int width = name_width(s);
 	char n[HUMAN_TEXT];
 	int i;
 
-	printf("\n%-15s %12s %6s %6s %8s %8s %7s %6s\n", "SERVICE", "ACCEPTED",
-	    "BUSY", "IDLE", "STARTING", "DRAINING", "DELAYED", "MAX");
+	printf("\n%-*s %12s %6s %6s %8s %8s %7s %6s\n", width, "SERVICE",
+	    "ACCEPTED", "BUSY", "IDLE", "STARTING", "DRAINING", "DELAYED",
+	    "MAX");
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
-		printf("%-15s %12s %6u %6u %8u %8u %7u %6u",
-		    quoted(s->service[i].name),
+		printf("%-*s %12s %6u %6u %8u %8u %7u %6u", width,
+		    tally_quoted(s->service[i].name),
 		    human_count(n, sum[i].number[NUMBER_ACCEPTED]),
 		    sum[i].busy, sum[i].idle, sum[i].starting,
 		    sum[i].draining, s->service[i].delayed,
@@ -238,43 +239,29 @@ print_services(const struct snapshot *snapshot, const struct tally *sum)
 	}
 }
 
-/* `0.012', or `12ms' on a terminal; `-' when there were none. */
-static const char *
-mean_text(char buf[HUMAN_TEXT], const uint64_t *times)
-{
-	uint64_t n = 0;
-	int i;
-
-	for (i = 0; i <= HISTOGRAM_BOUNDS; i++)
-		n += times[1 + i];
-	if (n == 0)
-		strlcpy(buf, "-", HUMAN_TEXT);
-	else
-		human_seconds(buf, (int64_t)(times[0] / n));
-	return buf;
-}
-
 static void
 print_numbers(const struct status *s, const struct tally *sum)
 {
+	static const uint64_t none[HISTOGRAM_BOUNDS + 2];
+	const int width = name_width(s);
 	char text[6][HUMAN_TEXT];
 	const uint64_t *n;
 	int i;
 
-	printf("\n%-15s %10s %8s %10s %10s %9s %9s\n", "NUMBERS", "SERVED",
-	    "REFUSED", "IN", "OUT", "TIME", "WAIT");
+	printf("\n%-*s %10s %8s %10s %10s %9s %9s\n", width, "NUMBERS",
+	    "SERVED", "REFUSED", "IN", "OUT", "TIME", "WAIT");
 	for (i = 0; i < CONF_SERVICES_MAX; i++) {
 		if (!s->service[i].used)
 			continue;
 		n = sum[i].number;
-		printf("%-15s %10s %8s %10s %10s %9s %9s\n",
-		    quoted(s->service[i].name),
+		printf("%-*s %10s %8s %10s %10s %9s %9s\n", width,
+		    tally_quoted(s->service[i].name),
 		    human_count(text[0], n[NUMBER_SERVED]),
 		    human_count(text[1], numbers_refusals(n)),
 		    human_size(text[2], n[NUMBER_IN]),
 		    human_size(text[3], n[NUMBER_OUT]),
-		    mean_text(text[4], &n[NUMBER_SERVICE]),
-		    mean_text(text[5], &n[NUMBER_WAIT]));
+		    human_mean(text[4], none, &n[NUMBER_SERVICE]),
+		    human_mean(text[5], none, &n[NUMBER_WAIT]));
 	}
 }
 
@@ -282,17 +269,21 @@ static void
 print_listeners(const struct status *s)
 {
 	const struct status_listener *l;
+	const int width = name_width(s);
 	int i;
 
-	printf("\n%-40s %-15s %6s %6s\n", "LISTENER", "SERVICE", "QUEUE",
-	    "LIMIT");
+	printf("\n%-40s %-*s %6s %6s\n", "LISTENER", width, "SERVICE",
+	    "QUEUE", "LIMIT");
 	for (i = 0; i < CONF_LISTENERS_MAX; i++) {
 		l = &s->listener[i];
 		if (!l->used)
 			continue;
-		printf("%-40s ", quoted(l->name));
-		printf("%-15s %6u %6u\n", quoted(s->service[l->service].name),
-		    l->waiting, l->limit);
+		printf("%-40s ", tally_quoted(l->name));
+		printf("%-*s ", width, tally_quoted(s->service[l->service].name));
+		if (l->limit == 0)	/* not known of a Unix socket */
+			printf("%6s %6s\n", "-", "-");
+		else
+			printf("%6u %6u\n", l->waiting, l->limit);
 	}
 }
 
@@ -340,7 +331,7 @@ print_death(const struct status_death *d)
 	printf("%-20s %7d %5u %3u %6s %6s %6s %-7s %s\n",
 	    tally_time(d->at, at), d->pid, d->slot, d->generation,
 	    human_time(age, d->age), human_count(served, d->served), client,
-	    quoted(d->service), tally_death(d, how));
+	    tally_quoted(d->service), tally_death(d, how));
 }
 
 int

@@ -215,6 +215,5 @@ sig_table(FILE *out)
 	size_t i;
 
 	for (i = 0; i < SIG_ROWS; i++)
-		fprintf(out, "%s\t%s\n", sig_rows[i].name,
-		    sig_rows[i].effect);
+		fprintf(out, "%s\t%s\n", sig_rows[i].name, sig_rows[i].effect);
 }

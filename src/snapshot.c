@@ -34,9 +34,15 @@
 
 enum { STATUS, SLOTS };
 
+/* Bytes of a file. */
+struct part {
+	size_t	offset, size;
+};
+
 /* Where an object is, and its sequence number. */
 struct place {
-	size_t	offset, size, seq;
+	struct part whole;
+	size_t	seq;
 };
 
 static int
@@ -60,24 +66,24 @@ file_open(struct snapshot_file *f, uid_t *owner, char *error)
 }
 
 static int
-file_read(const struct snapshot_file *f, void *buf, size_t size,
-    size_t offset, char *error)
+file_read(const struct snapshot_file *f, void *buf, struct part part,
+    char *error)
 {
 	ssize_t n;
 
 	if (f->map != NULL) {
-		memcpy(buf, (const char *)f->map + offset, size);
+		memcpy(buf, (const char *)f->map + part.offset, part.size);
 		return 0;
 	}
 	do
-		n = pread(f->fd, buf, size, (off_t)offset);
+		n = pread(f->fd, buf, part.size, (off_t)part.offset);
 	while (n == -1 && errno == EINTR);
 	if (n == -1)
 		return error_say(error, "%s: pread: %s", f->name,
 		    strerror(errno));
-	if ((size_t)n < size)	/* regular files are never read in pieces */
+	if ((size_t)n < part.size)	/* regular files come in one piece */
 		return error_say(error, "%s: truncated at %zu bytes", f->name,
-		    offset + (size_t)n);
+		    part.offset + (size_t)n);
 	return 0;
 }
 
@@ -92,7 +98,7 @@ check_header(const struct snapshot_file *f, uint32_t *word, char *error)
 
 	_Static_assert(offsetof(struct status, size) == 12 &&
 	    offsetof(struct commons, nslots) == 12, "not the same header");
-	if (file_read(f, &h, sizeof(h), 0, error) == -1)
+	if (file_read(f, &h, (struct part){ 0, sizeof(h) }, error) == -1)
 		return -1;
 	if (h.magic != SCOREBOARD_MAGIC)
 		return error_say(error, "%s: not a status file of preforkd",
@@ -124,19 +130,19 @@ read_stable(const struct snapshot_file *f, void *buf, struct place at,
     char *error)
 {
 	uint32_t after, before;
+	const struct part seq = { at.seq, sizeof(before) };
 	int i;
 
 	for (i = 0; i < READ_TRIES; i++) {
 		if (i > 0)
 			sched_yield();	/* to a writer that was interrupted */
-		if (file_read(f, &before, sizeof(before), at.seq,
-		    error) == -1)
+		if (file_read(f, &before, seq, error) == -1)
 			return -1;
 		atomic_thread_fence(memory_order_acquire);
-		if (file_read(f, buf, at.size, at.offset, error) == -1)
+		if (file_read(f, buf, at.whole, error) == -1)
 			return -1;
 		atomic_thread_fence(memory_order_acquire);
-		if (file_read(f, &after, sizeof(after), at.seq, error) == -1)
+		if (file_read(f, &after, seq, error) == -1)
 			return -1;
 		if (before == after && before % 2 == 0)
 			return 1;
@@ -234,7 +240,7 @@ static int
 load_status(const struct snapshot_file *f, struct status *s, char *error)
 {
 	const struct place whole = {
-		0, sizeof(*s), offsetof(struct status, seq)
+		{ 0, sizeof(*s) }, offsetof(struct status, seq)
 	};
 	uint32_t size = 0;
 	int stable;
@@ -297,7 +303,7 @@ load_commons(struct snapshot *s, char *error)
 		return error_say(error, "%s: %u slots, but the status file "
 		    "has %u", f->name, nslots, s->status.nslots);
 	if (check_size(f, scoreboard_slots_size((int)nslots), error) == -1 ||
-	    file_read(f, &c, sizeof(c), 0, error) == -1)
+	    file_read(f, &c, (struct part){ 0, sizeof(c) }, error) == -1)
 		return -1;
 	s->log_dropped = atomic_load(&c.log_dropped);
 	s->log_reopened = atomic_load(&c.log_reopened);
@@ -360,8 +366,10 @@ int
 snapshot_read_head(struct snapshot *s, char error[CONF_ERROR_MAX])
 {
 	struct snapshot_file *f = &s->file[STATUS];
-	const struct place head = { 0, offsetof(struct status, upgrade) +
-	    sizeof(s->status.upgrade), offsetof(struct status, seq) };
+	const struct place head = {
+		{ 0, offsetof(struct status, upgrade) +
+		    sizeof(s->status.upgrade) }, offsetof(struct status, seq)
+	};
 	int stable;
 
 	if (f->fd != -1)
@@ -381,37 +389,55 @@ snapshot_read_head(struct snapshot *s, char error[CONF_ERROR_MAX])
 	return s->alive ? 0 : try_lock(s, error);
 }
 
+/* By itself; as read_stable(). */
+static int
+read_slot(struct snapshot *s, uint32_t i, char *error)
+{
+	const size_t size = sizeof(struct slot);
+	const size_t at = offsetof(struct commons, slot) + i * size;
+	const struct place slot = {
+		{ at, size }, at + offsetof(struct slot, seq)
+	};
+
+	return read_stable(&s->file[SLOTS], &s->slot[i], slot, error);
+}
+
 /*
  * Some slots at once, and before and after that all of them again: one with
  * the same even number then is stable, any other is read by itself.
  */
 static int
-read_block(const struct snapshot_file *f, struct slot *to, uint32_t n,
-    struct place at, char *error)
+read_block(struct snapshot *s, uint32_t from, char *error)
 {
 	struct slot before[SLOTS_BLOCK], after[SLOTS_BLOCK];
+	struct slot *to = s->slot + from;
+	const struct snapshot_file *f = &s->file[SLOTS];
+	const uint32_t left = s->nslots - from;
+	const uint32_t n = left < SLOTS_BLOCK ? left : SLOTS_BLOCK;
+	const struct part all = {
+		offsetof(struct commons, slot) + from * sizeof(*to),
+		n * sizeof(*to)
+	};
 	uint32_t i;
 	int stable;
 
-	if (file_read(f, before, n * at.size, at.offset, error) == -1)
+	if (file_read(f, before, all, error) == -1)
 		return -1;
 	atomic_thread_fence(memory_order_acquire);
-	if (file_read(f, to, n * at.size, at.offset, error) == -1)
+	if (file_read(f, to, all, error) == -1)
 		return -1;
 	atomic_thread_fence(memory_order_acquire);
-	if (file_read(f, after, n * at.size, at.offset, error) == -1)
+	if (file_read(f, after, all, error) == -1)
 		return -1;
 	for (i = 0; i < n; i++) {
 		stable = before[i].seq == after[i].seq &&
 		    before[i].seq % 2 == 0;
 		if (!stable)
-			stable = read_stable(f, &to[i], at, error);
+			stable = read_slot(s, from + i, error);
 		if (stable == -1)
 			return -1;
 		to[i].seq = stable == 0;
 		clamp_slot(&to[i]);
-		at.offset += at.size;
-		at.seq += at.size;
 	}
 	return 0;
 }
@@ -420,24 +446,18 @@ read_block(const struct snapshot_file *f, struct slot *to, uint32_t n,
 static int
 read_slots(struct snapshot *s, char *error)
 {
-	struct place at = { .size = sizeof(struct slot) };
-	uint32_t i, left;
+	uint32_t i;
 
 	free(s->slot);
 	s->nslots = s->status.slots_used < s->status.nslots ?
 	    s->status.slots_used : s->status.nslots;
 	s->slot = aligned_alloc(_Alignof(struct slot),
-	    (s->nslots + 1) * at.size);
+	    (s->nslots + 1) * sizeof(struct slot));
 	if (s->slot == NULL)
 		return error_say(error, "aligned_alloc: %s", strerror(errno));
-	for (i = 0; i < s->nslots; i += SLOTS_BLOCK) {
-		left = s->nslots - i;
-		at.offset = offsetof(struct commons, slot) + i * at.size;
-		at.seq = at.offset + offsetof(struct slot, seq);
-		if (read_block(&s->file[SLOTS], &s->slot[i],
-		    left < SLOTS_BLOCK ? left : SLOTS_BLOCK, at, error) == -1)
+	for (i = 0; i < s->nslots; i += SLOTS_BLOCK)
+		if (read_block(s, i, error) == -1)
 			return -1;
-	}
 	return 0;
 }
 

@@ -24,8 +24,6 @@
  * private one, each second.
  */
 
-#include <string.h>
-
 #include "preforkd.h"
 
 #define WINDOW		16
@@ -221,17 +219,6 @@ source_release(struct source_claim *claim, int slot)
 		atomic_compare_exchange_strong(
 		    &claim->source->cell[claim->cell], &own, 0);
 	claim->source = NULL;
-}
-
-int
-source_count(struct source *table, uint64_t key)
-{
-	struct source *s = find(table, key, NULL);
-	int i, n = 0;
-
-	for (i = 0; s != NULL && i < SOURCE_CELLS; i++)
-		n += atomic_load(&s->cell[i]) != 0;
-	return n;
 }
 
 void

@@ -104,8 +104,7 @@ born(struct master *m, int slot, pid_t pid)
 	c->pool->counts.starting++;
 	m->forks++;
 	log_debug("worker born pid=%ld slot=%d service=%s generation=%u",
-	    (long)pid, slot, service->conf->name,
-	    service->generation->number);
+	    (long)pid, slot, service->conf->name, service->generation->number);
 }
 
 static int

@@ -163,7 +163,6 @@ static const struct field listener_fields[] = {
 	N(listener, "empty-since", empty_since, ANY),
 	N(listener, "leave-by", leave_by, ANY),
 	N(listener, "inherited", inherited, 0, 1),
-	N(listener, "resident", resident, 0, 1),
 	N(listener, "broken", broken, 0, 1),
 	END
 };
@@ -353,20 +352,6 @@ take_block(struct parse *p, char **text, const char *size)
 	return 0;
 }
 
-/* A number, or -1 where that stands for none. */
-static bool
-take_number(const struct field *f, const char *value, int64_t *n)
-{
-	const bool minus = value[0] == '-' && f->min < 0;
-
-	if (!parse_number(value + minus, minus ? 1 : f->min < 0 ? 0 : f->min,
-	    minus ? -f->min : f->max, n))
-		return false;
-	if (minus)
-		*n = -*n;
-	return true;
-}
-
 static int
 take_word(struct parse *p, const struct kind *k, void *item, const char *word)
 {
@@ -384,7 +369,8 @@ take_word(struct parse *p, const struct kind *k, void *item, const char *word)
 		return 0;
 	switch (f->type) {
 	case NUMBER:
-		return take_number(f, value, number_in(item, f)) ? 0 : -1;
+		return parse_number(value, f->min, f->max,
+		    number_in(item, f)) ? 0 : -1;
 	case TEXT:
 		free(*text_in(item, f));
 		*text_in(item, f) = strdup(value);
@@ -425,13 +411,6 @@ take_record(struct parse *p, struct state *s)
 	return in_range(&kinds[k], item) ? 0 : -1;
 }
 
-static int
-bad_line(const struct parse *p, const char *why, char error[CONF_ERROR_MAX])
-{
-	return error_say(error, "the state cannot be read: line %d: %s",
-	    p->line, why);
-}
-
 /* What a record names must be there, and texts that are always used. */
 static bool
 is_whole(const struct state *s)
@@ -444,6 +423,7 @@ is_whole(const struct state *s)
 	const struct state_child *c = s->list[STATE_CHILD].item;
 	const struct state_master *m = s->list[STATE_MASTER].item;
 	const struct state_board *b = s->list[STATE_BOARD].item;
+	const struct state_next *n = s->list[STATE_NEXT].item;
 	int i;
 
 	for (i = 0; i < s->list[STATE_LISTENER].n; i++, l++)
@@ -466,7 +446,8 @@ is_whole(const struct state *s)
 	for (i = 0; i < s->list[STATE_CHILD].n; i++, c++)
 		if (c->pool >= s->list[STATE_POOL].n || c->slot >= b->nslots)
 			return false;
-	return m->version != NULL && m->binary != NULL;
+	return m->version != NULL && m->binary != NULL &&
+	    (n == NULL || n->text != NULL);
 }
 
 static int
@@ -518,7 +499,8 @@ state_read(struct state *s, const char *text, size_t size,
 		}
 	}
 	if (rv == -1)
-		bad_line(&p, why, error);
+		error_say(error, "the state cannot be read: line %d: %s",
+		    p.line, why);
 	if (rv == -1 || judge(s, &p, error) == -1) {
 		state_free(s);
 		return -1;

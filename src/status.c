@@ -11,10 +11,8 @@
 #include <sys/wait.h>
 
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "preforkd.h"
 

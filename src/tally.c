@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -50,8 +50,8 @@ tally(const struct snapshot *s, struct tally sum[CONF_SERVICES_MAX])
 	return unstable;
 }
 
-static const char *
-quoted(const char *text)
+const char *
+tally_quoted(const char *text)
 {
 	static char buf[1024];
 
@@ -69,11 +69,11 @@ service_troubles(FILE *out, const struct status_service *row,
     const struct tally *t)
 {
 	if (tally_is_throttled(row, t))
-		fprintf(out, "%s is throttled; ", quoted(row->name));
+		fprintf(out, "%s is throttled; ", tally_quoted(row->name));
 	else if (row->delayed > 0)
-		fprintf(out, "%s lacks workers; ", quoted(row->name));
+		fprintf(out, "%s lacks workers; ", tally_quoted(row->name));
 	if (t->busy > 0 && t->busy >= row->workers_max)
-		fprintf(out, "%s is full; ", quoted(row->name));
+		fprintf(out, "%s is full; ", tally_quoted(row->name));
 }
 
 void
@@ -91,10 +91,28 @@ tally_troubles(FILE *out, const struct snapshot *s, const struct tally *sum)
 		    log_quoted(why, sizeof(why), status->reload_why));
 	if (status->upgrade.outcome == RELOAD_FAILED)
 		fprintf(out, "the last upgrade failed (%s); ",
-		    quoted(status->upgrade.why));
+		    tally_quoted(status->upgrade.why));
 	for (i = 0; i < CONF_SERVICES_MAX; i++)
 		if (status->service[i].used)
 			service_troubles(out, &status->service[i], &sum[i]);
+}
+
+char *
+tally_why(const struct snapshot *s, const struct tally *sum)
+{
+	char *why = NULL;
+	size_t size = 0;
+	FILE *out;
+
+	if (!s->alive || (out = open_memstream(&why, &size)) == NULL)
+		return NULL;
+	tally_troubles(out, s, sum);
+	if (fclose(out) == 0 && size > 2) {
+		why[size - 2] = '\0';
+		return why;
+	}
+	free(why);
+	return NULL;
 }
 
 int64_t
@@ -133,31 +151,19 @@ tally_since(const struct slot *c)
 bool
 tally_peer(const struct slot *c, struct address *a)
 {
-	struct sockaddr_in *sin = (void *)&a->ss;
-	struct sockaddr_in6 *sin6 = (void *)&a->ss;
+	const uint64_t ip[2] = { c->peer[0], c->peer[1] };
 	const uint32_t family = c->peer_family;
 
 	if (!look_serving(c))
 		return false;
-	memset(a, 0, sizeof(*a));
-	a->ss.ss_family = (sa_family_t)family;
-	switch (family) {
-	case AF_INET:
-		a->len = sizeof(*sin);
-		memcpy(&sin->sin_addr, c->peer, sizeof(sin->sin_addr));
-		sin->sin_port = htons((uint16_t)c->peer_port);
+	if (family == AF_INET || family == AF_INET6) {
+		address_inet(a, (int)family, ip, htons((uint16_t)c->peer_port));
 		return true;
-	case AF_INET6:
-		a->len = sizeof(*sin6);
-		memcpy(&sin6->sin6_addr, c->peer, sizeof(sin6->sin6_addr));
-		sin6->sin6_port = htons((uint16_t)c->peer_port);
-		return true;
-	case AF_UNIX:
-		a->len = sizeof(sa_family_t);
-		return true;
-	default:
-		return false;
 	}
+	memset(a, 0, sizeof(*a));
+	a->ss.ss_family = AF_UNIX;
+	a->len = sizeof(sa_family_t);
+	return family == AF_UNIX;
 }
 
 const char *

@@ -35,8 +35,8 @@ try(const struct conf_service *conf)
 {
 	static char text[CONF_ROOT_MAX + 80];
 	const struct preforkd_service *service;
-	char path[PATH_MAX];
-	const char *why;
+	char room[PATH_MAX];
+	const char *path, *why;
 
 	if (privs_settle(conf) == -1) {
 		snprintf(text, sizeof(text), "chdir %s: %s", conf->chdir,
@@ -48,7 +48,8 @@ try(const struct conf_service *conf)
 		return NULL;
 	case CONF_EXEC:
 	case CONF_RESIDENT:
-		return program_find(conf->command[conf->kind][0], path);
+		return program_find(conf->command[conf->kind][0], room,
+		    &path);
 	case CONF_MODULE:
 		if ((why = module_enter(conf, &service)) == NULL)
 			module_leave(service, TRIAL_TIME / 1000);
@@ -95,10 +96,9 @@ child(void (*task)(void *, int), void *arg, int fd, pid_t parent)
 
 /* Until it has spoken, has ended or is late; not for whom it leaves behind. */
 static enum verdict
-listen_to(int fd, char *text, size_t size)
+listen_to(int fd, int64_t until, char *text, size_t size)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	const int64_t until = clock_now() + TRIAL_TIME;
 	size_t used = 0;
 	ssize_t n;
 	int64_t left;
@@ -130,36 +130,39 @@ tell_death(int status, char *text, size_t size)
 		    WEXITSTATUS(status));
 }
 
-static int
-wait_for(pid_t pid)
+/* One that has closed the pipe may live on. */
+static bool
+ends(pid_t pid, int64_t until, int *status)
 {
-	int status = 0;
-
-	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-		continue;
-	return status;
+	while (!program_ended(pid, status)) {
+		if (clock_now() >= until)
+			return false;
+		poll(NULL, 0, 10);
+	}
+	return true;
 }
 
 /* The child, and whom it has started in its session, end. */
 static enum verdict
 judge(pid_t pid, int fd, char *text, size_t size)
 {
-	const enum verdict verdict = listen_to(fd, text, size);
+	const int64_t until = clock_now() + TRIAL_TIME;
+	enum verdict verdict = listen_to(fd, until, text, size);
 	int status;
 
-	if (verdict == VERDICT_DIED) {
-		status = wait_for(pid);
-		kill(-pid, SIGKILL);
+	if (verdict == VERDICT_DIED && ends(pid, until, &status)) {
 		tell_death(status, text, size);
 		return verdict;
 	}
 	kill(-pid, SIGKILL);
 	kill(pid, SIGKILL);
-	wait_for(pid);
-	if (verdict == VERDICT_LATE)
-		snprintf(text, size, "the trial of it took too long: must be "
-		    "over within %d seconds", TRIAL_TIME / 1000);
-	return verdict;
+	while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+		continue;
+	if (verdict == VERDICT_SAID)
+		return verdict;
+	snprintf(text, size, "the trial of it took too long: must be over "
+	    "within %d seconds", TRIAL_TIME / 1000);
+	return VERDICT_LATE;
 }
 
 enum verdict
@@ -187,11 +190,13 @@ int
 trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 {
 	const char *kind = conf_kind_name(conf->kind);
+	const char *what = conf->kind == CONF_RUN ? conf->run.service->name :
+	    conf->command[conf->kind][0];
 	char why[CONF_ERROR_MAX / 2], text[CONF_ERROR_MAX / 2];
 	char word[CONF_ERROR_MAX / 4];
 	struct conf_service tried = *conf;
 
-	if (conf->kind == CONF_RUN)
+	if (conf->kind == CONF_RUN && strcmp(conf->chdir, "/") == 0)
 		return 0;
 	if (trial_child(work, &tried, why, sizeof(why)) == VERDICT_NONE)
 		return error_say(error, "%s: no child for the trial of it: "
@@ -199,7 +204,6 @@ trial(const struct conf_service *conf, char error[CONF_ERROR_MAX])
 	if (why[0] == '\0')
 		return 0;
 	log_quote(text, sizeof(text), why, strlen(why));
-	log_quote(word, sizeof(word), conf->command[conf->kind][0],
-	    strlen(conf->command[conf->kind][0]));
+	log_quote(word, sizeof(word), what, strlen(what));
 	return error_say(error, "%s %s: %s", kind, word, text);
 }

@@ -77,16 +77,14 @@ read_all(int fd, size_t *size, char error[CONF_ERROR_MAX])
 	char *text;
 	ssize_t n;
 
-	if (fstat(fd, &st) == -1 || st.st_size > STATE_MAX) {
+	errno = EFBIG;
+	if (fstat(fd, &st) == -1 || st.st_size > STATE_MAX ||
+	    (text = malloc((size_t)st.st_size + 1)) == NULL) {
 		error_say(error, "the state cannot be read: %s",
-		    st.st_size > STATE_MAX ? "too large" : strerror(errno));
+		    strerror(errno));
 		return NULL;
 	}
 	*size = 0;
-	if ((text = malloc((size_t)st.st_size + 1)) == NULL) {
-		error_say(error, "malloc: %s", strerror(errno));
-		return NULL;
-	}
 	while (*size < (size_t)st.st_size) {
 		n = pread(fd, text + *size, (size_t)st.st_size - *size,
 		    (off_t)*size);
@@ -171,8 +169,7 @@ upgrade_prepare(struct master *m, char error[CONF_ERROR_MAX])
 	u->binary = open(self_path(), O_RDONLY | O_CLOEXEC | O_NONBLOCK |
 	    O_NOCTTY);
 	if (u->binary == -1 || fstat(u->binary, &st) == -1)
-		return error_say(error, "%s: %s", self_path(),
-		    strerror(errno));
+		return error_say(error, "%s: %s", self_path(), strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return error_say(error, "%s: must be a regular file",
 		    self_path());
@@ -293,7 +290,7 @@ said_wrong(const struct reload *r, char error[CONF_ERROR_MAX])
 	char line[CONF_ERROR_MAX / 4];
 	const char *p = r->text, *last = NULL, *end = NULL;
 
-	for (; p != NULL && *p != '\0'; p += strcspn(p, "\n"), p += *p != '\0')
+	for (; *p != '\0'; p += strcspn(p, "\n"), p += *p != '\0')
 		if (*p != '\n') {
 			last = p;
 			end = p + strcspn(p, "\n");
@@ -315,8 +312,7 @@ settings_said(struct master *m)
 	const size_t head = sizeof(SAID_BEGIN) - 1, tail = sizeof(SAID_END) - 1;
 	char *begin, *said, version[STATUS_PRODUCT];
 
-	if (WEXITSTATUS(r->wait_status) != 0 || r->text == NULL ||
-	    r->size < tail ||
+	if (WEXITSTATUS(r->wait_status) != 0 || r->size < tail ||
 	    strcmp(r->text + r->size - tail, SAID_END) != 0 ||
 	    (begin = strstr(r->text, SAID_BEGIN)) == NULL ||
 	    (said = strchr(begin, '\n')) == NULL)

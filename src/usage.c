@@ -8,7 +8,6 @@
  * does not wait for the process.
  */
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>

@@ -15,40 +15,35 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#define SYSLOG_NAMES		/* the table of facilities */
 #include <syslog.h>
 
 #include "preforkd.h"
 
-#define FACILITIES	(sizeof(facilities) / sizeof(facilities[0]))
 #define OWNER_MAX	80			/* USER:GROUP */
 #define RATE_MAX	1000000
 #define RATE_LONGEST	(100 * SETTING_YEAR)	/* ms, of a burst */
 #define LIMIT_TEXT	96	/* bytes of a line of per-source-for */
 #define KEEPALIVE_MAX	(INT64_C(32767) * 1000)	/* of Linux, in ms */
 
-static const struct {
-	const char	*name;
-	int		 code;
-} facilities[] = {
-	{ "auth", LOG_AUTH },
-	{ "authpriv", LOG_AUTHPRIV },
-	{ "cron", LOG_CRON },
-	{ "daemon", LOG_DAEMON },
-	{ "ftp", LOG_FTP },
-	{ "local0", LOG_LOCAL0 },
-	{ "local1", LOG_LOCAL1 },
-	{ "local2", LOG_LOCAL2 },
-	{ "local3", LOG_LOCAL3 },
-	{ "local4", LOG_LOCAL4 },
-	{ "local5", LOG_LOCAL5 },
-	{ "local6", LOG_LOCAL6 },
-	{ "local7", LOG_LOCAL7 },
-	{ "lpr", LOG_LPR },
-	{ "mail", LOG_MAIL },
-	{ "news", LOG_NEWS },
-	{ "user", LOG_USER },
-	{ "uucp", LOG_UUCP }
-};
+/* Numbers first: what a dump holds must not ask a name service. */
+static bool
+find_id(const char *text, bool group, uint32_t *id)
+{
+	const struct passwd *pw;
+	const struct group *gr;
+	int64_t n;
+
+	if (parse_number(text, 0, UINT32_MAX - 1, &n))
+		*id = (uint32_t)n;
+	else if (group && (gr = getgrnam(text)) != NULL)
+		*id = gr->gr_gid;
+	else if (!group && (pw = getpwnam(text)) != NULL)
+		*id = pw->pw_uid;
+	else
+		return false;
+	return true;
+}
 
 static bool
 set_choice(const struct setting *row, int *field, const char *text)
@@ -107,13 +102,11 @@ set_root(char *field, const char *text)
 static bool
 set_group(int64_t *field, const char *text)
 {
-	const struct group *gr;
+	uint32_t gid;
 
-	if (parse_number(text, 0, UINT32_MAX - 1, field))
-		return true;
-	if ((gr = getgrnam(text)) == NULL)
+	if (!find_id(text, true, &gid))
 		return false;
-	*field = gr->gr_gid;
+	*field = gid;
 	return true;
 }
 
@@ -194,28 +187,30 @@ set_limit(const struct setting *row, int64_t *field, const char *text)
 	return *field >= row->min;
 }
 
+/* Not those that are for the kernel and for syslogd itself. */
 static bool
 set_facility(int *field, const char *text)
 {
-	size_t i;
+	const CODE *f;
 
-	for (i = 0; i < FACILITIES; i++) {
-		if (strcmp(facilities[i].name, text) == 0) {
-			*field = facilities[i].code;
-			return true;
-		}
-	}
-	return false;
+	for (f = facilitynames; f->c_name != NULL; f++)
+		if (strcmp(f->c_name, text) == 0)
+			break;
+	if (f->c_name == NULL || f->c_val == LOG_KERN ||
+	    f->c_val == LOG_SYSLOG || f->c_val > LOG_FACMASK)
+		return false;
+	*field = f->c_val;
+	return true;
 }
 
 const char *
 value_facility(int code)
 {
-	size_t i;
+	const CODE *f = facilitynames;
 
-	for (i = 0; facilities[i].code != code; i++)
-		;
-	return facilities[i].name;
+	while (f->c_val != code)
+		f++;
+	return f->c_name;
 }
 
 /* What was set before, the default, goes. */
@@ -365,37 +360,19 @@ add_limit(struct conf_service *conf, const char *const *word, int nwords)
 	    add_word(&conf->per_source_for, text);
 }
 
-/* Numbers first, as for set_owner(). */
-static const char *
-who_by_id(const char *word, struct rule *rule)
-{
-	const bool group = word[0] == 'g';
-	const struct passwd *pw;
-	const struct group *gr;
-	int64_t id;
-
-	word += 4;
-	if (parse_number(word, 0, UINT32_MAX - 1, &id))
-		;
-	else if (group && (gr = getgrnam(word)) != NULL)
-		id = gr->gr_gid;
-	else if (!group && (pw = getpwnam(word)) != NULL)
-		id = pw->pw_uid;
-	else
-		return group ? "must be a group of this system, or gid=GID" :
-		    "must be a user of this system, or uid=UID";
-	rules_id(rule, group ? RULES_GID : RULES_UID, (uint32_t)id);
-	return NULL;
-}
-
 const char *
 value_who(const char *word, struct rule *rule, char text[VALUE_WHO])
 {
+	const bool group = strncmp(word, "gid=", 4) == 0;
 	const char *why;
+	uint32_t id;
 
-	if (strncmp(word, "uid=", 4) == 0 || strncmp(word, "gid=", 4) == 0) {
-		if ((why = who_by_id(word, rule)) != NULL)
-			return why;
+	if (group || strncmp(word, "uid=", 4) == 0) {
+		if (!find_id(word + 4, group, &id))
+			return group ? "must be a group of this system, or "
+			    "gid=GID" : "must be a user of this system, or "
+			    "uid=UID";
+		rules_id(rule, group ? RULES_GID : RULES_UID, id);
 	} else {
 		if (strpbrk(word, ".:") == NULL)
 			return "must be " SETTING_WHO;
@@ -567,14 +544,13 @@ value_set(const struct setting *row, void *base, const char *text)
 		return value_set_log(field, &text, 1);
 	case TYPE_RUN:
 		return set_run(field, text);
-	case TYPE_COMMAND:
-	case TYPE_ENV:
-		return value_set_words(row, base, &text, 1);
 	case TYPE_LENGTHS:
 	case TYPE_RATE:
 	case TYPE_KEEPALIVE:
 	case TYPE_REFUSE:
 		return set_phrase(row, field, text);
+	case TYPE_COMMAND:
+	case TYPE_ENV:
 	case TYPE_PREFIX_LIMIT:
 	case TYPE_WHO:
 	case TYPE_FROM:
@@ -596,33 +572,24 @@ value_stop_signal(const struct conf_service *conf)
 	return numbers[conf->stop_signal];
 }
 
-/* Numbers first: what a dump holds must not ask a name service. */
 static bool
 set_owner(const char *text, struct conf_listen *line)
 {
 	char user[OWNER_MAX], *group;
-	const struct passwd *pw;
-	const struct group *gr;
-	int64_t id;
+	uint32_t id;
 
 	if (strlcpy(user, text, sizeof(user)) >= sizeof(user))
 		return false;
 	if ((group = strchr(user, ':')) != NULL)
 		*group++ = '\0';
-	if (parse_number(user, 0, UINT32_MAX - 1, &id))
-		line->uid = (uid_t)id;
-	else if ((pw = getpwnam(user)) != NULL)
-		line->uid = pw->pw_uid;
-	else
+	if (!find_id(user, false, &id))
 		return false;
+	line->uid = id;
 	if (group == NULL)
 		return true;
-	if (parse_number(group, 0, UINT32_MAX - 1, &id))
-		line->gid = (gid_t)id;
-	else if ((gr = getgrnam(group)) != NULL)
-		line->gid = gr->gr_gid;
-	else
+	if (!find_id(group, true, &id))
 		return false;
+	line->gid = id;
 	return true;
 }
 
@@ -631,7 +598,8 @@ static const char *
 listen_option(struct conf_listen *line, const char *word)
 {
 	if (address_path(&line->address[0]) == NULL)
-		return "must be alone: mode and owner are for unix:/PATH";
+		return "must be alone: a further address has a line of its "
+		    "own, mode and owner are for unix:/PATH";
 	if (strncmp(word, "mode=", 5) == 0)
 		return set_mode(word + 5, &line->mode) ? NULL :
 		    "mode must be 0000 to 0777";

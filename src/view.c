@@ -15,7 +15,7 @@
 
 #define VIEW_TRIES	50		/* 1 ms apart */
 
-static const struct worker *self;
+static HOT const struct worker *self;
 
 void
 view_start(const struct worker *w)

@@ -63,8 +63,8 @@ struct life {
 	bool		 busy;		/* does not count as idle */
 };
 
-static struct life life;
-static struct conn client;
+static HOT struct conn client;
+static HOT struct life life;
 
 static void
 store(_Atomic uint64_t *to, uint64_t value)
@@ -233,8 +233,7 @@ log_connected(struct conn *c, const struct conf_service *conf)
 
 	if (conf->log_connections != CONF_CONNECTIONS_BOTH)
 		return;
-	log_info("connected %s client=%llu service=%s",
-	    peer_word(c, peer),
+	log_info("connected %s client=%llu service=%s", peer_word(c, peer),
 	    (unsigned long long)c->number, conf->name);
 }
 
@@ -258,12 +257,28 @@ log_closed(struct conn *c, const struct conf_service *conf)
 	    c->note);
 }
 
+/* Behind a proxy, with a health check: nobody has been turned away. */
+static void
+forget(struct life *l, const struct conn *c)
+{
+	char peer[ADDRESS_TEXT];
+
+	log_debug("left without a header peer=%s service=%s",
+	    peer_word(c, peer), l->self->conf->name);
+	close(c->fd);
+	become_idle(l);
+}
+
 /* It has no number and is none of the clients served. */
 static void
 refuse(struct life *l, const struct conn *c, const char *why)
 {
 	char peer[ADDRESS_TEXT];
 
+	if (why[0] == '\0') {
+		forget(l, c);
+		return;
+	}
 	slot_begin(l->slot);
 	numbers_accepted(l->slot, l->accepted);
 	numbers_refused(l->slot, why);
@@ -285,7 +300,7 @@ refuse(struct life *l, const struct conn *c, const char *why)
 		become_idle(l);
 }
 
-/* A proxy has to say whose connection it is.  Returns words why not. */
+/* A proxy has to say whose connection it is.  As proxy_read(). */
 static const char *
 introduce(struct life *l, struct conn *c)
 {
@@ -349,9 +364,8 @@ accept_failed(struct life *l)
 	switch (errno) {
 	case EAGAIN:
 		if (!l->nonblocking_said)
-			log_warnx("accept: the listener was made "
-			    "non-blocking by somebody service=%s",
-			    l->self->conf->name);
+			log_warnx("accept: the listener was made non-blocking "
+			    "by somebody service=%s", l->self->conf->name);
 		l->nonblocking_said = true;
 		poll(&pfd, 1, -1);
 		return ACCEPT_AGAIN;

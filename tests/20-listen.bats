@@ -338,14 +338,7 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 }
 
 @test "bad options of TCP are told by line" {
-	while IFS='|' read -r line why; do
-		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
-		run -1 "$PREFORKD" -n -f "$D/conf"
-		[[ $output == "preforkd: $D/conf:4: $why"* ]] || {
-			echo "$line: $output"
-			false
-		}
-	done <<-'END'
+	lines_refused <<-'END'
 	tcp-nodelay 1|tcp-nodelay 1: must be one of no, yes
 	tcp-keepalive 60s|tcp-keepalive 60s: must be IDLE INTERVAL COUNT, durations of 1s to 32767s
 	tcp-keepalive 60s 10s|tcp-keepalive 60s 10s: must be IDLE

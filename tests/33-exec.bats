@@ -176,14 +176,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$PREFORKD" -d -1 -o "status-file $STATUS" 
 }
 
 @test "bad commands and variables are told by line" {
-	while IFS='|' read -r line why; do
-		printf 'service a\nlisten :0\n%s\n' "$line" > "$D/conf"
-		run -1 "$PREFORKD" -n -f "$D/conf"
-		[[ $output == "preforkd: $D/conf:3: $why"* ]] || {
-			echo "$line: $output"
-			false
-		}
-	done <<-'END'
+	lines_refused '#' <<-'END'
 	exec|exec "": must be a program
 	exec bin/cat|exec bin/cat: must be a program
 	exec ""|exec "": must be a program
@@ -385,24 +378,37 @@ all_told() {
 }
 
 @test "bad chdir, umask and nice are told in a line" {
-	while IFS='|' read -r line why; do
-		printf 'service a\nlisten :0\nexec cat\n%s\n' "$line" > "$D/conf"
-		run -1 "$PREFORKD" -n -f "$D/conf"
-		[[ $output == "preforkd: $D/conf:"[34]": $why"* ]] || {
-			echo "$line: $output"
-			false
-		}
-	done <<-'END'
+	lines_refused 'exec cat' <<-'END'
 	chdir x|chdir x: must be an absolute path
-	chdir /nosuch|service a: exec cat: chdir /nosuch: No such file
 	umask 8|umask 8: must be 0000 to 0777
 	umask 1000|umask 1000: must be
 	nice -21|nice -21: must be -20 to 19
 	nice x|nice x: must be -20 to 19
 	exec-stderr file|exec-stderr file: must be one of log, socket
 	END
+	printf 'service a\nlisten :0\nexec cat\nchdir /nosuch\n' > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[[ $output == "preforkd: $D/conf:3: service a: exec cat: chdir /nosuch: No such file"* ]]
+	printf 'service a\nlisten :0\nrun echo\nchdir /nosuch\n' > "$D/conf"
+	run -1 "$PREFORKD" -n -f "$D/conf"
+	[ "$output" = "preforkd: $D/conf:3: service a: run echo: chdir /nosuch: No such file or directory" ]
 	printf 'service a\nlisten :0\nexec cat\nnice -5\n' > "$D/conf"
 	run -1 setpriv --bounding-set -sys_nice --inh-caps -sys_nice \
 	    "$PREFORKD" -n -f "$D/conf"
 	[[ $output == "preforkd: $D/conf:4: service a: nice: must be 0 or more"* ]]
+}
+
+# What it writes of the server's memory is a copy of its own.
+@test "a worker that waits with a silent client has no more than 64 kB of memory of its own" {
+	[ -z "${SANITIZE:-}" ] || skip 'sanitizers need more memory'
+	start -l 127.0.0.1:0 -o 'workers-min 8' -- sh -c 'printf "1\\n2\\n3\\n"; exec cat'
+	hold 8
+	wait_for has_logged 8 ' info: connected '
+	for pid in $(workers); do
+		awk '/^Private_Dirty/ { kb += $2 } END { print kb }' \
+		    "/proc/$pid/smaps"
+	done | sort -n > "$D/kb"
+	xargs < "$D/kb"
+	[ "$(wc -l < "$D/kb")" -ge 8 ]
+	[ "$(tail -n 1 "$D/kb")" -gt 0 ] && [ "$(tail -n 1 "$D/kb")" -le 64 ]
 }

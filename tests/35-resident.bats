@@ -337,8 +337,6 @@ queue_is() {
 	[ "$(count_logged 'for good')" -eq 1 ]
 }
 
-has_logged() { [ "$(count_logged "$2")" -ge "$1" ]; }
-
 @test "R22 a listener that a program has made non-blocking serves on, another kind too" {
 	serve
 	say nonblock

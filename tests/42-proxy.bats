@@ -122,10 +122,52 @@ refused() { wait_for logged "warning: client refused peer=$1 service=p why=proxy
 		took "$begin" 0 2000
 	done
 	refused '127.0.0.1:[0-9]+' wrong
-	[ -z "$(timeout "$DEADLINE" nc -N 127.0.0.1 "$PORT" < /dev/null)" ]
+	[ -z "$(printf PROXY | timeout "$DEADLINE" nc -N 127.0.0.1 "$PORT")" ]
 	refused '127.0.0.1:[0-9]+' missing
 	[[ $(through "$V4" x) == *'client #1 '* ]]
 	status | grep -E '^p .* 9 '
+}
+
+# visits TEXT END: 20 connections that send this, and then a FIN or an RST,
+# before anybody has accepted one of them.
+visits() {
+	local -a w
+	mapfile -t w < <(workers)
+	kill -STOP "${w[@]}"
+	python3 - "$PORT" "$(printf '%b.' "$1" | od -An -v -tx1 | tr -d ' \n')" "$2" <<-'END'
+	import socket, struct, sys
+	for i in range(20):
+	    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+	    s.sendall(bytes.fromhex(sys.argv[2])[:-1])
+	    if sys.argv[3] == "RST":
+	        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+	    s.close()
+	END
+	kill -CONT "${w[@]}"
+}
+all_accepted() { [ "$(accepted)" -eq "$1" ]; }
+
+@test "who leaves before the first byte, as health checks do, is not refused, and no client" {
+	proxied 127.0.0.1 'workers-max 2' 'workers-spare 2' 'run echo'
+	visits '' FIN
+	wait_for all_accepted 20
+	visits '' RST
+	wait_for all_accepted 40
+	[ "$(through "$V4" x)" = x ]
+	wait_for logged 'closed 192.0.2.1:4000 client=1 '
+	not logged refused
+	status metrics | grep -qx 'preforkd_refused_total{service="p",reason="proxy-protocol"} 0'
+	visits PRO FIN
+	wait_for all_accepted 61
+	status metrics | grep -qx 'preforkd_refused_total{service="p",reason="proxy-protocol"} 20'
+}
+
+@test "a header is read though the reset behind it came first" {
+	proxied 127.0.0.1 'workers-max 2' 'workers-spare 2' 'run echo'
+	visits 'PROXY UNKNOWN\r\n' RST
+	visits "$SIGNATURE\\x20\\0\\0\\0" RST
+	wait_for eval '[ "$(count_logged "closed 127.0.0.1:[0-9]+ client=.* in=0 ")" -eq 40 ]'
+	not logged refused
 }
 
 @test "refuse says its message to who sends no header" {
@@ -245,21 +287,14 @@ header_only() {
 }
 
 @test "bad proxy-protocol lines are told by line and word" {
-	while IFS='|' read -r line why; do
-		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
-		run -1 "$PREFORKD" -n -f "$D/conf"
-		[[ $output == "preforkd: $D/conf:4: proxy-protocol$why"* ]] || {
-			echo "$line: $output"
-			false
-		}
-	done <<-'END'
-	proxy-protocol| "": must be from PREFIX ..., each ADDRESS/LENGTH, an address or unix
-	proxy-protocol from| from: must be from PREFIX ...
-	proxy-protocol 10.0.0.0/8| 10.0.0.0/8: must be from PREFIX ...
-	proxy-protocol from 10.0.0.0/8 10.0.0.1/8| 10.0.0.1/8: must have no bits behind
-	proxy-protocol from ::ffff:10.0.0.1| ::ffff:10.0.0.1: must be written as the IPv4
-	proxy-protocol from localhost| localhost: must be ADDRESS/LENGTH, or an address
-	proxy-protocol from 10.0.0.0/33| 10.0.0.0/33: must be ADDRESS/LENGTH
+	lines_refused <<-'END'
+	proxy-protocol|proxy-protocol "": must be from PREFIX ..., each ADDRESS/LENGTH, an address or unix
+	proxy-protocol from|proxy-protocol from: must be from PREFIX ...
+	proxy-protocol 10.0.0.0/8|proxy-protocol 10.0.0.0/8: must be from PREFIX ...
+	proxy-protocol from 10.0.0.0/8 10.0.0.1/8|proxy-protocol 10.0.0.1/8: must have no bits behind
+	proxy-protocol from ::ffff:10.0.0.1|proxy-protocol ::ffff:10.0.0.1: must be written as the IPv4
+	proxy-protocol from localhost|proxy-protocol localhost: must be ADDRESS/LENGTH, or an address
+	proxy-protocol from 10.0.0.0/33|proxy-protocol 10.0.0.0/33: must be ADDRESS/LENGTH
 	END
 	printf '%s\n' 'service a' 'listen :0' 'resident cat' \
 	    'proxy-protocol from ::1' > "$D/conf"

@@ -27,6 +27,7 @@ haproxy_with() {
 	    timeout server 60s
 	listen front
 	    bind 127.0.0.1:$FRONT
+	    ${CHECK-}
 	    server one 127.0.0.1:$PORT source 127.0.0.1 $*
 	END
 	background env "LD_LIBRARY_PATH=$(echo "$TOOLS"/fetched/usr/lib/*-linux-gnu)" \
@@ -112,6 +113,20 @@ holds_under_load() {
 		stop
 		wait_for checked DOWN
 	done
+}
+
+# What HAProxy sends by itself is an RST, before the handshake is over, if it can.
+@test "HAProxy's health checks that send no header, and so the server refuses nobody" {
+	CHECK='option tcp-check
+	    tcp-check connect
+	    tcp-check connect linger'
+	behind 'run echo'
+	haproxy_with send-proxy-v2 check port "$PORT" inter 50ms
+	wait_for checked UP
+	wait_for eval '[ "$(accepted)" -ge 20 ]'
+	[ "$(visit 127.0.0.9 x)" = x ]
+	wait_for logged 'closed 127.0.0.9:[0-9]+ client=1 '
+	not logged refused
 }
 
 @test "nginx with proxy_protocol: the program sees the client, and so under load" {

@@ -260,6 +260,26 @@ verdict() {
 	[ $best -lt $limit ]
 }
 
+@test "without -s: of several status files, the one whose server lives is read" {
+	mkdir "$D/preforkd"
+	export XDG_RUNTIME_DIR=$D
+	for each in a b c; do
+		STATUS=$D/preforkd/$each.status board
+	done
+	run as_user "$PREFORKCTL" status
+	[ "$status" -eq 3 ]
+	exec 8< "$D/preforkd/b.status"
+	flock -x 8
+	run as_user "$PREFORKCTL" status
+	[[ $output == "preforkd DOWN: "* ]]	# whoever took the lock has gone
+	exec 9< "$D/preforkd/c.status"
+	flock -x 9
+	run as_user "$PREFORKCTL" status
+	[ "$status" -eq 3 ]
+	[[ $output == *'several status files, choose one with -s: a.status b.status c.status' ]]
+	exec 8<&- 9<&-
+}
+
 @test "without -s: the only status file of the directory is read" {
 	mkdir "$D/preforkd"
 	export XDG_RUNTIME_DIR=$D

@@ -51,6 +51,20 @@ in_state() { status | grep -qx "state: *$1"; }
 reload_runs() { status | grep -q '^reload: *running'; }
 verdict() { [[ $(status) == "preforkd $1"* ]]; }
 
+@test "columns of status fit the longest name, and tell nothing of a Unix socket's queue" {
+	printf '%s\n' 'service a-name-of-thirty-one-characters' 'run greet' \
+	    "listen unix:$D/s" 'service b' 'run greet' 'listen 127.0.0.1:0' \
+	    > "$D/conf"
+	start -f "$D/conf"
+	status > "$D/shown"
+	grep -qE '^unix:.* a-name-of-thirty-one-characters +- +-$' "$D/shown"
+	for each in SERVICE NUMBERS; do
+		sed -n "/^$each/,/^\$/p" "$D/shown" | sed '$d' |
+		    awk '{ print length }' | sort | uniq -c > "$D/lengths"
+		[ "$(awk '{ print $1 }' "$D/lengths")" = 3 ]
+	done
+}
+
 @test "reload returns when the new configuration is at work, and says so" {
 	serve 'workers-spare 2'
 	write_conf 'workers-spare 5'
@@ -135,9 +149,9 @@ comes_up() { status workers | awk '$2 == "starting"' | grep -q ' 2 '; }
 	slow_reloads
 	rm "$FAULT_FILE.slow"
 	touch "$FAULT_FILE"
-	told 1 'preforkctl: reload failed: its workers die' reload
+	told 1 'preforkctl: reload failed: its workers die (service abort)' reload
 	rm "$FAULT_FILE"
-	verdict 'DEGRADED: the last reload failed (its workers die); '
+	verdict 'DEGRADED: the last reload failed (its workers die (service abort)); '
 	[ -n "$(ask x)" ]
 }
 

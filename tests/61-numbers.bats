@@ -495,9 +495,10 @@ s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 	for args in '-i 0 status' '-i x status' '-c 0 status' '-o size workers' \
 	    '-S sleepy workers' '-a old workers' '-i 1 workers' '-c 3 workers' \
 	    '-n greet deaths' '-o age sources' '-S busy status' '-a 1 json' \
-	    '-n greet status'; do
+	    '-n greet status' '-n nosuch workers' nonsense; do
 		echo "$args"
 		# shellcheck disable=SC2086
 		run -64 ctl $args
+		[[ ${lines[0]} == 'preforkctl: '* ]]	# says which one
 	done
 }

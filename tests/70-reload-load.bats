@@ -18,6 +18,19 @@ load reload
 	big_reload "$(often 300 1000)"
 }
 
+@test "C08 a service that a reload could not make is not shown" {
+	greet_conf
+	start_conf
+	sweep_confs
+	put b
+	traced -e trace=openat -e inject=openat:error=EMFILE:when=3
+	kill -HUP "$M"
+	wait_for logged 'reload failed.*: service more: Too many open files$'
+	untraced
+	status | grep '^greet '
+	run ! grep '^more ' <(status)
+}
+
 @test "C08 each system call of a reload fails in turn: the old state serves on, the next reload works" {
 	export ASAN_OPTIONS=detect_leaks=0	# it cannot look when traced
 	fault_sweep "$(often 1 20)"

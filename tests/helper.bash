@@ -55,6 +55,7 @@ open_directory() {
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
 count_logged() { grep -cE -- "$1" "$LOG" || true; }
+has_logged() { [ "$(count_logged "$2")" -ge "$1" ]; }
 
 # start ARG...: $M the master, $PORT and $ADDRESS of the first socket, $ADDRESSES.
 start() {
@@ -177,11 +178,13 @@ cpu() {
 	echo $total
 }
 
-# lines_refused: LINE|WHY on standard input, the former as line 4 of a service.
+# lines_refused [KIND]: LINE|WHY on standard input, the former as line 4 of a
+# service that says what it runs in line 3, or greets.
 lines_refused() {
 	local line why
 	while IFS='|' read -r line why; do
-		printf 'service a\nlisten :0\nrun greet\n%s\n' "$line" > "$D/conf"
+		printf 'service a\nlisten :0\n%s\n%s\n' "${1:-run greet}" \
+		    "$line" > "$D/conf"
 		"$PREFORKD" -n -f "$D/conf" 2> "$D/err" && return 1
 		[[ $(< "$D/err") == "preforkd: $D/conf:4: $why"* ]] || {
 			cat "$D/err"

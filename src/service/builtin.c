@@ -1,6 +1,6 @@
 /*
  * builtin.c: the services that `run' knows.  A new one is a file beside this
- * one and a line here.
+ * one, and its name here, twice.
  */
 
 #include "../preforkd.h"

@@ -88,11 +88,12 @@ check_all(const struct rule_list *list)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const struct rulefile file = { "f", (const char *)data, size };
 	struct rule_list list = { .n = 0 };
 	char error[CONF_ERROR_MAX] = "";
 	const struct rule *clash[2];
 
-	if (rulefile_parse("f", (const char *)data, size, &list, error) == 0) {
+	if (rulefile_parse(&file, &list, error) == 0) {
 		if (rules_settle(&list, clash))
 			check_all(&list);
 	} else if (error[0] == '\0' || strchr(error, '\n') != NULL)

@@ -42,6 +42,7 @@ static int
 do_it(const char *what, const char *how)
 {
 	volatile int *volatile nowhere = NULL;
+	int n = 0;
 
 	if (strcmp(what, "crash") == 0)
 		*nowhere = 1;
@@ -55,6 +56,8 @@ do_it(const char *what, const char *how)
 		continue;
 	while (strcmp(what, "hang") == 0)
 		pause();
+	while (strcmp(what, "shut") == 0)
+		close(n < 1024 ? n++ : pause());
 	if (strcmp(what, "fork") == 0 && fork() == 0)
 		for (;;)
 			pause();

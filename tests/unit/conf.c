@@ -15,6 +15,7 @@
 #include "preforkd.h"
 
 #define SERVICE	"service a\nlisten :80\nrun greet\n"
+#define UNITS	", in ms, s, m or h"
 #define RANGE	": must be 1 to 65536"
 #define LOG	": must be stderr, syslog [FACILITY] or file PATH: a "	\
     "facility of syslog(3), an absolute path"
@@ -64,21 +65,24 @@ static const struct {
 	    "max-connections-per-worker 1000000000001: must be 0 to "
 	    "1000000000000" },
 	/* durations */
-	{ "idle-timeout 1.5s", "f:1: idle-timeout 1.5s: must be 0 to 8760h" },
+	{ "idle-timeout 1.5s",
+	    "f:1: idle-timeout 1.5s: must be 0 to 8760h" UNITS },
 	{ "idle-timeout 1 s", "f:1: idle-timeout: s is too much: must be one "
 	    "value, in double quotes if it has blanks" },
-	{ "idle-timeout s", "f:1: idle-timeout s: must be 0 to 8760h" },
-	{ "idle-timeout 5d", "f:1: idle-timeout 5d: must be 0 to 8760h" },
-	{ "idle-timeout -5s", "f:1: idle-timeout -5s: must be 0 to 8760h" },
+	{ "idle-timeout s", "f:1: idle-timeout s: must be 0 to 8760h" UNITS },
+	{ "idle-timeout 5d", "f:1: idle-timeout 5d: must be 0 to 8760h" UNITS },
+	{ "idle-timeout -5s",
+	    "f:1: idle-timeout -5s: must be 0 to 8760h" UNITS },
 	{ "idle-timeout 8761h", "f:1: idle-timeout 8761h: must be 0 to "
-	    "8760h" },
+	    "8760h" UNITS },
 	{ "idle-timeout 9223372036854775807h", "f:1: idle-timeout "
-	    "9223372036854775807h: must be 0 to 8760h" },
+	    "9223372036854775807h: must be 0 to 8760h" UNITS },
 	{ "idle-timeout 99999999999999999999999h", "f:1: idle-timeout "
-	    "99999999999999999999999h: must be 0 to 8760h" },
+	    "99999999999999999999999h: must be 0 to 8760h" UNITS },
 	{ "drain-timeout 99ms", "f:1: drain-timeout 99ms: must be 100ms to "
-	    "8760h" },
-	{ "drain-timeout 0", "f:1: drain-timeout 0: must be 100ms to 8760h" },
+	    "8760h" UNITS },
+	{ "drain-timeout 0",
+	    "f:1: drain-timeout 0: must be 100ms to 8760h" UNITS },
 	/* words, paths */
 	{ "log-connections all", "f:1: log-connections all: must be one of "
 	    "no, end, both" },
@@ -96,13 +100,13 @@ static const struct {
 	{ "log", "f:1: log \"\"" LOG },
 	{ "log \"\"", "f:1: log \"\"" LOG },
 	{ "log file", "f:1: log file" LOG },
-	{ "log file x", "f:1: log x" LOG },
-	{ "log file \"\"", "f:1: log \"\"" LOG },
+	{ "log file x", "f:1: log file x" LOG },
+	{ "log file \"\"", "f:1: log file " LOG },
 	{ "log /x", "f:1: log /x" LOG },
-	{ "log stderr x", "f:1: log x" LOG },
-	{ "log syslog local8", "f:1: log local8" LOG },
-	{ "log syslog Daemon", "f:1: log Daemon" LOG },
-	{ "log syslog kern", "f:1: log kern" LOG },
+	{ "log stderr x", "f:1: log stderr x" LOG },
+	{ "log syslog local8", "f:1: log syslog local8" LOG },
+	{ "log syslog Daemon", "f:1: log syslog Daemon" LOG },
+	{ "log syslog kern", "f:1: log syslog kern" LOG },
 	{ "log file /a b", "f:1: log: b is too much: must be one value, in "
 	    "double quotes if it has blanks" },
 	{ "log stderr\nlog stderr", "f:2: log: must be there once; the first "
@@ -172,7 +176,8 @@ static const struct {
 	{ SERVICE "listen unix:/x moed=0600", "f:4: listen unix:/x: after the "
 	    "address must be mode=MODE, owner=USER[:GROUP] or nothing" },
 	{ SERVICE "listen :81 mode=0600", "f:4: listen :81: must be alone: "
-	    "mode and owner are for unix:/PATH" },
+	    "a further address has a line of its own, mode and owner are for "
+	    "unix:/PATH" },
 	{ SERVICE "listen unix:/x owner=no-such-user", "f:4: listen unix:/x: "
 	    "owner must be USER or USER:GROUP, names or numbers that this "
 	    "system knows" },
@@ -341,9 +346,9 @@ test_levels(void)
 
 	for (i = LOG_LEVEL_ALERT; i <= LOG_LEVEL_DEBUG; i++) {
 		snprintf(line, sizeof(line), "log-level %s\n" SERVICE,
-		    log_level_name((enum log_level)i));
+		    log_levels[i]);
 		conf = text(line);
-		check(log_level_name((enum log_level)i), conf != NULL &&
+		check(log_levels[i], conf != NULL &&
 		    conf->log_level == i);
 		conf_free(conf);
 	}
@@ -675,7 +680,7 @@ test_overrides(void)
 	    TAILQ_NEXT(s, entry)->workers_max == 7);
 	conf_free(conf);
 	check("-o with a log of two words", override_fails(path, "log file x",
-	    "-o: log x" LOG));
+	    "-o: log file x" LOG));
 	check("-o with a bad value", override_fails(path, "backlog 0",
 	    "-o: backlog 0: must be 1 to 65535"));
 	check("-o with a bad keyword", override_fails(path, "backlg 1",

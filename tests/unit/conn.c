@@ -20,27 +20,16 @@
 #include <unistd.h>
 
 #include "preforkd.h"
+#include "check.h"
 
 #define LIMIT	300	/* ms, of a timeout under test */
 
 #define GIVE_UP	60	/* s: a test that hangs has failed */
 
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
-
-static const char *test;
-static int failures, bad;
-
 static struct conf_service conf;
 static struct conn c;
 static int client;		/* the other end of c */
 static double began;
-
-static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
-}
 
 /* Finer than what is tested, or `not too early' could not be seen. */
 static double
@@ -555,10 +544,7 @@ test_end_names(void)
 	    "connection-timeout") == 0);
 }
 
-static const struct {
-	const char	*name;
-	void		(*run)(void);
-} tests[] = {
+static const struct test tests[] = {
 	{ "read", test_read },
 	{ "first bytes are kept", test_first_bytes },
 	{ "lines", test_lines },
@@ -584,17 +570,8 @@ static const struct {
 int
 main(void)
 {
-	size_t i;
-
 	alarm(GIVE_UP);
 	setvbuf(stdout, NULL, _IONBF, 0);
-	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		test = tests[i].name;
-		bad = 0;
-		tests[i].run();
-		if (!bad)
-			printf("ok %s\n", test);
-		failures += bad;
-	}
+	run_all(tests, sizeof(tests) / sizeof(tests[0]));
 	return failures != 0;
 }

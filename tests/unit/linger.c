@@ -21,14 +21,10 @@
 #include <unistd.h>
 
 #include "preforkd.h"
+#include "check.h"
 
 #define GIVE_UP	100	/* s: a test that hangs has failed */
 #define REPLY	20000	/* bytes */
-
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
-
-static const char *test;
-static int failures, bad;
 
 static struct linger_ring ring;
 static int listener;
@@ -46,13 +42,6 @@ clock_gettime(clockid_t clock, struct timespec *ts)
 	ts->tv_sec = ts->tv_sec * speed + ns / 1000000000;
 	ts->tv_nsec = ns % 1000000000;
 	return n;
-}
-
-static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
 }
 
 /* Finer than what is tested, or `not too early' could not be seen. */
@@ -570,10 +559,7 @@ test_unix(void)
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
-static const struct {
-	const char	*name;
-	void		(*run)(void);
-} tests[] = {
+static const struct test tests[] = {
 	{ "eager clients", test_eager_clients },
 	{ "sweep takes bulk", test_sweep_bulk },
 	{ "does not wait", test_does_not_wait },
@@ -594,19 +580,10 @@ static const struct {
 int
 main(void)
 {
-	size_t i;
-
 	alarm(GIVE_UP);
 	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdout, NULL, _IONBF, 0);
 	open_listener();
-	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		test = tests[i].name;
-		bad = 0;
-		tests[i].run();
-		if (!bad)
-			printf("ok %s\n", test);
-		failures += bad;
-	}
+	run_all(tests, sizeof(tests) / sizeof(tests[0]));
 	return failures != 0;
 }

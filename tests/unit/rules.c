@@ -10,30 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/preforkd.h"
+#include "preforkd.h"
+#include "check.h"
 
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
 #define RANDOM_RULES	3000
 #define RANDOM_ASKED	20000
-
-static const char *test;
-static int failures, bad;
-
-static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
-}
-
-static void
-done(void)
-{
-	if (!bad)
-		printf("ok %s\n", test);
-	failures += bad;
-	bad = 0;
-}
 
 /* The compiled form of a list, settled, as that of service `a'. */
 static char *
@@ -126,6 +107,13 @@ put_answer(const struct rules_answer *answer, char *buf, size_t size)
 	}
 }
 
+static int
+parse(const char *text, size_t size, struct rule_list *list, char *error)
+{
+	return rulefile_parse(&(struct rulefile){ "f", text, size }, list,
+	    error);
+}
+
 static void
 test_texts(void)
 {
@@ -139,8 +127,7 @@ test_texts(void)
 	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		memset(&list, 0, sizeof(list));
 		test = texts[i].text;
-		CHECK(rulefile_parse("f", test, strlen(test), &list,
-		    error) == 0);
+		CHECK(parse(test, strlen(test), &list, error) == 0);
 		image = compiled(&list, &rules);
 		for (n = 0; n < 6 && texts[i].asked[n].address != NULL; n++) {
 			answer = ask(&rules, texts[i].asked[n].address);
@@ -207,14 +194,13 @@ test_wrong(void)
 		memset(&list, 0, sizeof(list));
 		test = wrong[i].text;
 		error[0] = '\0';
-		CHECK(rulefile_parse("f", test, strlen(test), &list,
-		    error) == -1);
+		CHECK(parse(test, strlen(test), &list, error) == -1);
 		if (strncmp(error, wrong[i].error, strlen(wrong[i].error)) != 0)
 			failed(error, __LINE__);
 		rules_free(&list);
 	}
 	test = "what is wrong is told";
-	CHECK(rulefile_parse("f", "a\0b\n", 4, &list, error) == -1 &&
+	CHECK(parse("a\0b\n", 4, &list, error) == -1 &&
 	    strstr(error, "NUL byte") != NULL);
 	done();
 }
@@ -232,7 +218,7 @@ test_many(void)
 		p += sprintf(p, "%zu.%zu.%zu.0-255:deny\n", i / 65536 + 1,
 		    i / 256 % 256, i % 256);
 	size = (size_t)(p - text);
-	CHECK(rulefile_parse("f", text, size, &list, error) == -1 &&
+	CHECK(parse(text, size, &list, error) == -1 &&
 	    strstr(error, "f:3907: too many rules") != NULL &&
 	    list.n == RULES_MOST);
 	free(text);
@@ -261,14 +247,14 @@ test_clash(void)
 	test = "a prefix that is there twice must say the same";
 	for (i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
 		memset(&list, 0, sizeof(list));
-		CHECK(rulefile_parse("f", same[i], strlen(same[i]), &list,
-		    error) == 0 && rules_settle(&list, clash));
+		CHECK(parse(same[i], strlen(same[i]), &list, error) == 0 &&
+		    rules_settle(&list, clash));
 		rules_free(&list);
 	}
 	for (i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
 		memset(&list, 0, sizeof(list));
-		CHECK(rulefile_parse("f", other[i], strlen(other[i]), &list,
-		    error) == 0 && !rules_settle(&list, clash) &&
+		CHECK(parse(other[i], strlen(other[i]), &list, error) == 0 &&
+		    !rules_settle(&list, clash) &&
 		    clash[0]->line == 1 && clash[1]->line == 2);
 		rules_free(&list);
 	}
@@ -392,8 +378,8 @@ test_spoilt(void)
 	size_t size, i;
 
 	test = "a compiled form that is spoilt harms nobody";
-	CHECK(rulefile_parse("f", text, sizeof(text) - 1, &source.list,
-	    error) == 0 && rules_settle(&source.list, clash));
+	CHECK(parse(text, sizeof(text) - 1, &source.list, error) == 0 &&
+	    rules_settle(&source.list, clash));
 	image = rules_compile(&source, 1, &size);
 	CHECK(image != NULL && !rules_open(&rules, image, size, "b"));
 	for (i = 0; i < size; i++) {

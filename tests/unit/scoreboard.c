@@ -21,24 +21,10 @@
 #include <unistd.h>
 
 #include "preforkd.h"
+#include "check.h"
 
 static char dir[256], path[300];
-static const char *test;
-static int failures;
 static bool racing;
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
-			failed(#condition, __LINE__); \
-	} while (0)
-
-static void
-failed(const char *condition, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, condition);
-	failures++;
-}
 
 /* The number of entries of a directory. */
 static int
@@ -523,10 +509,7 @@ test_names(void)
 	CHECK(strcmp(master_state_name(MASTER_STOPPED + 1), "?") == 0);
 }
 
-static const struct {
-	const char	*name;
-	void		(*run)(void);
-} tests[] = {
+static const struct test tests[] = {
 	{ "memory", test_memory },
 	{ "files", test_files },
 	{ "directory", test_directory },
@@ -547,8 +530,6 @@ int
 main(void)
 {
 	const char *tmp = getenv("TMPDIR");
-	int before;
-	size_t i;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	closefrom(3);
@@ -557,13 +538,9 @@ main(void)
 	if (mkdtemp(dir) == NULL)
 		err(1, "%s", dir);
 	snprintf(path, sizeof(path), "%s/test.status", dir);
-	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		test = tests[i].name;
-		before = failures;
-		tests[i].run();
-		if (failures == before)
-			printf("ok %s\n", test);
-	}
+	run_all(tests, sizeof(tests) / sizeof(tests[0]));
+	test = "nothing left";
 	CHECK(rmdir(dir) == 0);
+	done();
 	return failures != 0;
 }

@@ -19,24 +19,13 @@
 #include <unistd.h>
 
 #include "preforkd.h"
+#include "check.h"
 
 #define GIVE_UP	60	/* s: a test that hangs has failed */
-
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
-
-static const char *test;
-static int failures, bad;
 
 static struct conf_service conf;
 static int client;
 static pid_t server;
-
-static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
-}
 
 static const struct preforkd_service *
 find(const char *name)
@@ -382,10 +371,7 @@ test_time(void)
 	finish(CONN_SERVED);
 }
 
-static const struct {
-	const char	*name;
-	void		(*run)(void);
-} tests[] = {
+static const struct test tests[] = {
 	{ "greet", test_greet },
 	{ "greet, first-byte timeout", test_greet_timeout },
 	{ "eager clients", test_eager_clients },
@@ -403,17 +389,8 @@ static const struct {
 int
 main(void)
 {
-	size_t i;
-
 	alarm(GIVE_UP);
 	setvbuf(stdout, NULL, _IONBF, 0);
-	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		test = tests[i].name;
-		bad = 0;
-		tests[i].run();
-		if (!bad)
-			printf("ok %s\n", test);
-		failures += bad;
-	}
+	run_all(tests, sizeof(tests) / sizeof(tests[0]));
 	return failures != 0;
 }

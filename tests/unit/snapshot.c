@@ -13,27 +13,13 @@
 #include <unistd.h>
 
 #include "preforkd.h"
+#include "check.h"
 
 #define NSLOTS	5
 #define IMAGES	500
 
 static char dir[256], path[300], slots[320], error[CONF_ERROR_MAX];
 static struct snapshot s;
-static const char *test;
-static int failures;
-
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
-			failed(#condition, __LINE__); \
-	} while (0)
-
-static void
-failed(const char *condition, int line)
-{
-	printf("FAIL %s: line %d: %s (%s)\n", test, line, condition, error);
-	failures++;
-}
 
 static void
 put(const char *name, const void *data, size_t size, off_t offset)
@@ -325,10 +311,7 @@ test_missing(void)
 	rmdir(path);
 }
 
-static const struct {
-	const char	*name;
-	void		(*run)(void);
-} tests[] = {
+static const struct test tests[] = {
 	{ "good", test_good },
 	{ "cut", test_cut },
 	{ "stuck", test_stuck },
@@ -343,23 +326,18 @@ int
 main(void)
 {
 	const char *tmp = getenv("TMPDIR");
-	int before;
-	size_t i;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	detail = error;
 	snprintf(dir, sizeof(dir), "%s/snapshot.XXXXXX",
 	    tmp != NULL ? tmp : "/tmp");
 	if (mkdtemp(dir) == NULL)
 		err(1, "%s", dir);
 	snprintf(path, sizeof(path), "%s/test.status", dir);
 	snprintf(slots, sizeof(slots), "%s.slots", path);
-	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		test = tests[i].name;
-		before = failures;
-		tests[i].run();
-		if (failures == before)
-			printf("ok %s\n", test);
-	}
+	run_all(tests, sizeof(tests) / sizeof(tests[0]));
+	test = "nothing left";
 	CHECK(rmdir(dir) == 0);
+	done();
 	return failures != 0;
 }

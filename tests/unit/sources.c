@@ -14,14 +14,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../src/preforkd.h"
+#include "preforkd.h"
+#include "check.h"
 
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
 #define PROCESSES	8
 #define RACERS		2
 
-static const char *test;
-static int failures, bad;
 static struct source *table;
 static const uint64_t secret[2] = { 1, 2 };
 
@@ -35,28 +33,11 @@ static struct shared {
 } *shared;
 
 static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
-}
-
-static void
 begin(const char *name)
 {
 	test = name;
-	bad = 0;
 	memset(table, 0, sizeof(*table) * SOURCES);
 	memset(shared, 0, sizeof(*shared));
-}
-
-static void
-end(void)
-{
-	if (bad)
-		failures++;
-	else
-		printf("ok %s\n", test);
 }
 
 static uint64_t
@@ -88,6 +69,18 @@ cells_used(void)
 	return n;
 }
 
+/* Connections that a source has now. */
+static int
+count(uint64_t source)
+{
+	int i, j, n = 0;
+
+	for (i = 0; i < SOURCES; i++)
+		for (j = 0; table[i].key == source && j < SOURCE_CELLS; j++)
+			n += table[i].cell[j] != 0;
+	return n;
+}
+
 static void
 limits(void)
 {
@@ -99,20 +92,20 @@ limits(void)
 	begin("a source has as many connections as the limit, and no more");
 	CHECK(source_claim(table, &c[0], 0, &limit) == SOURCE_ADMITTED);
 	CHECK(source_claim(table, &c[1], 1, &limit) == SOURCE_ADMITTED);
-	CHECK(source_count(table, key(1, 32)) == 2);
+	CHECK(count(key(1, 32)) == 2);
 	CHECK(source_claim(table, &c[2], 2, &limit) == SOURCE_FULL);
 	CHECK(c[2].source == NULL);
 	CHECK(source_claim(table, &c[3], 3, &limit) == SOURCE_ADMITTED);
 	source_release(&c[0], 0);
-	CHECK(source_count(table, key(1, 32)) == 1);
+	CHECK(count(key(1, 32)) == 1);
 	CHECK(source_claim(table, &c[2], 2, &limit) == SOURCE_ADMITTED);
 	source_release(&c[0], 0);	/* again: it has nothing any more */
-	CHECK(source_count(table, key(1, 32)) == 2);
+	CHECK(count(key(1, 32)) == 2);
 	source_release(&c[1], 1);
 	source_release(&c[2], 2);
 	source_release(&c[3], 3);
 	CHECK(cells_used() == 0);
-	end();
+	done();
 }
 
 static void
@@ -128,7 +121,7 @@ keys(void)
 	CHECK(key6(1, 1, 128) != key6(1, 2, 128));
 	CHECK(key6(1, 2, 127) == key6(1, 3, 127));
 	CHECK(key6(0, 0, 128) != key(0, 32));
-	end();
+	done();
 }
 
 static void
@@ -159,7 +152,7 @@ rates(void)
 	}
 	CHECK(source_claim(table, &c, 0, &limit) == SOURCE_TOO_FAST);
 	CHECK(cells_used() == 0);
-	end();
+	done();
 }
 
 static void
@@ -179,7 +172,7 @@ crowded(void)
 	limit.now += limit.interval;
 	CHECK(source_claim(table, &c[i - 1], i, &limit) == SOURCE_UNKNOWN);
 	CHECK(source_claim(table, &c[i - 1], i, &limit) == SOURCE_TOO_FAST);
-	end();
+	done();
 }
 
 static void
@@ -214,7 +207,7 @@ full(void)
 		source_release(&c[0], 0);
 	}
 	CHECK(cells_used() == 0);
-	end();
+	done();
 }
 
 static void
@@ -229,18 +222,18 @@ dead(void)
 	for (i = 0; i < 4; i++)
 		source_claim(table, &c, i, &limit);
 	sources_forget(table, 2);
-	CHECK(source_count(table, key(1, 32)) == 3);
+	CHECK(count(key(1, 32)) == 3);
 	sources_forget(table, 2);
-	CHECK(source_count(table, key(1, 32)) == 3);
+	CHECK(count(key(1, 32)) == 3);
 	sources_repair(table, pid, 4);
-	CHECK(source_count(table, key(1, 32)) == 2);
+	CHECK(count(key(1, 32)) == 2);
 	table[7].cell[3] = 60000;	/* a lie */
 	table[7].key = 77;
 	table[9].key = 1;		/* whose evictor has died */
 	sources_repair(table, pid, 4);
 	CHECK(table[7].cell[3] == 0);
 	CHECK(table[9].key == 0);
-	end();
+	done();
 }
 
 static void
@@ -268,7 +261,7 @@ worker(int slot, uint32_t sources, int rounds)
 		c.key = key(ip, 32);
 		switch (source_claim(table, &c, slot, &limit)) {
 		case SOURCE_ADMITTED:
-			note_most(source_count(table, c.key));
+			note_most(count(c.key));
 			break;
 		case SOURCE_UNKNOWN:
 			shared->unknown++;
@@ -303,11 +296,11 @@ together(void)
 	crowd(4, 100000);
 	CHECK(shared->high == 3);
 	CHECK(shared->unknown == 0);
-	end();
+	done();
 	begin("eight workers at once, 100,000 sources through 1,024 entries");
 	crowd(100000, 100000);
 	CHECK(shared->refused == 0);
-	end();
+	done();
 }
 
 /* Wait for the others, and then begin as one. */
@@ -358,7 +351,7 @@ race(void)
 		continue;
 	CHECK(shared->high == 1);
 	CHECK(cells_used() == 0);
-	end();
+	done();
 }
 
 static void
@@ -377,7 +370,7 @@ killed(void)
 		sources_forget(table, i % 100);
 		CHECK(cells_used() == 0);
 	}
-	end();
+	done();
 }
 
 int

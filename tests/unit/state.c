@@ -52,6 +52,7 @@ static const struct {
 	{ HEAD GOOD "next settings=@0\n" END, NULL },
 	{ HEAD GOOD "unused fd=9 name=127.0.0.1:1\n" END, NULL },
 	{ HEAD GOOD "unused fd=9\n" END, "what is not there" },
+	{ HEAD GOOD "next rules-fd=9\n" END, "what is not there" },
 	{ "", "begin" },
 	{ GOOD END, "begin" },
 	{ "preforkd-state\n" GOOD END, "begin" },
