@@ -187,7 +187,7 @@ last_slot(void)
 	CHECK(source_claim(table, &other, 0, &limit) == SOURCE_FULL);
 	source_release(&c, CONF_SLOTS_MAX - 1);
 	CHECK(cells_used() == 0);
-	end();
+	done();
 }
 
 static void
