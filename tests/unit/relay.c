@@ -4,8 +4,7 @@
  * process: the client is at the other end of a TCP connection, the program at
  * that of a pair of sockets, and nothing happens between two calls.  Those of
  * the relay block, and SIGPIPE is as the system has it: a call of the relay
- * that waits, or dies, fails here.  Each case prints `ok NAME' or `FAIL NAME:
- * why'.
+ * that waits, or dies, fails here.
  */
 
 #include <sys/ioctl.h>
@@ -19,26 +18,15 @@
 #include <unistd.h>
 
 #include "preforkd.h"
+#include "check.h"
 
 #define GIVE_UP	60	/* s: a test that hangs has failed */
 #define BULK	(16 << 20)
-
-#define CHECK(x)	((x) ? (void)0 : failed(#x, __LINE__))
-
-static const char *test;
-static int failures, bad;
 
 static struct relay relay;
 static struct pollfd pfd[2];
 static int ours[2];		/* the ends of the relay: client, program */
 static int client, program;	/* the other ones */
-
-static void
-failed(const char *what, int line)
-{
-	printf("FAIL %s: line %d: %s\n", test, line, what);
-	bad = 1;
-}
 
 static void
 connect_client(void)
@@ -418,10 +406,7 @@ test_last_for_slow(void)
 	CHECK(got == sent && relay_is_over(&relay) && reads(client, ""));
 }
 
-static const struct {
-	const char	*name;
-	void		(*run)(void);
-} tests[] = {
+static const struct test tests[] = {
 	{ "both ways", test_both_ways },
 	{ "client ends", test_client_ends },
 	{ "program ends", test_program_ends },
@@ -445,14 +430,9 @@ main(void)
 	alarm(GIVE_UP);
 	setvbuf(stdout, NULL, _IONBF, 0);
 	for (i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-		test = tests[i].name;
-		bad = 0;
 		begin();
-		tests[i].run();
+		run_all(&tests[i], 1);
 		end();
-		if (!bad)
-			printf("ok %s\n", test);
-		failures += bad;
 	}
 	return failures != 0;
 }
