@@ -20,6 +20,7 @@
 #include "preforkd.h"
 
 #define SAY_EVERY	10000		/* ms */
+#define HESITATE	200000		/* us */
 
 static HOT struct {
 	const struct conf_service *conf;
@@ -31,7 +32,8 @@ static HOT struct {
 	struct rules	 rules;
 	const char	*variables;	/* ... what they say of this client */
 	bool		 limited;	/* there is a limit per source */
-	bool		 reserved;	/* the next turn of the rate is ours */
+	bool		 hesitated;	/* before the next turn of the rate */
+	bool		 reserved;	/* ... and that is ours */
 	struct source_limit limit;
 	struct source_claim claim;
 	int		 nexceptions;
@@ -230,18 +232,26 @@ say_paused(int64_t now)
 	    atomic_exchange(&me.service->paused, 0));
 }
 
+/*
+ * A turn is not taken at once: in a reload those of the older generation are
+ * about to give theirs back, and who took one behind them would wait for long.
+ */
 int
 admit_pause(void)
 {
-	int64_t room = interval(&me.conf->rate), now, at;
+	const int64_t turn = interval(&me.conf->rate);
+	const int64_t room = turn * me.conf->rate.burst;
+	int64_t now, at;
 
-	if (room == 0 || me.reserved)
+	if (turn == 0 || me.reserved)
 		return 0;
-	room *= me.conf->rate.burst;
 	now = clock_now() * 1000;
-	if (atomic_load(&me.service->full_at) + interval(&me.conf->rate) <=
-	    now + room)
+	at = atomic_load(&me.service->full_at) + turn - room;
+	me.hesitated = !me.hesitated && at > now + HESITATE;
+	if (at <= now)
 		return 0;
+	if (me.hesitated)
+		return HESITATE / 1000;
 	at = take_turn(now) - room;
 	me.reserved = true;
 	say_paused(now / 1000);

@@ -1104,8 +1104,8 @@ void	 admit_left(void);
 /* ... but its client keeps the worker: whether it may, until admit_left(). */
 bool	 admit_again(void);
 /*
- * Milliseconds to wait before the next accept(2), for the rate of the
- * service; 0: none.
+ * Milliseconds to wait for the rate of the service, and then ask again; 0: the
+ * next client may be accepted.
  */
 int	 admit_pause(void);
 

@@ -489,7 +489,7 @@ accept_loop(struct life *l)
 	    (l->limit == 0 || l->accepted < (uint64_t)l->limit)) {
 		if (l->before != NULL)
 			l->before();
-		if ((ms = admit_pause()) > 0)
+		while (!handler_retired && (ms = admit_pause()) > 0)
 			rest(l, ms);
 		if (handler_retired)
 			break;
