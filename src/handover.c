@@ -226,6 +226,7 @@ save_listeners(struct master *m, struct state *s)
 		r->leave_by = l->leave_by;
 		r->inherited = l->inherited;
 		r->broken = l->broken;
+		r->backlog = l->backlog;
 		if (copy(&r->service, l->service) == -1 ||
 		    copy(&r->text, l->text) == -1 ||
 		    copy(&r->name, l->name) == -1)
@@ -390,6 +391,7 @@ restore_listener(struct master *m, const struct state_listener *r,
 	l->empty_since = r->empty_since;
 	l->leave_by = r->leave_by;
 	l->broken = r->broken != 0;
+	l->backlog = (int)r->backlog;
 	l->inherited = r->inherited != 0;
 	if (l->inherited && listen_keep(l->name, l->fd, true) == -1)
 		return -1;

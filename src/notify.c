@@ -164,7 +164,9 @@ say_status(struct master *m, struct told *t, char *text)
 	    (unsigned long long)atomic_load(m->board.counter));
 	if (strcmp(status, t->status) == 0)
 		return;
-	if (t->status[0] != '\0' && m->now < t->status_at + STATUS_EVERY) {
+	/* With what else is said, which a status of before would contradict. */
+	if (text[0] == '\0' && t->status[0] != '\0' &&
+	    m->now < t->status_at + STATUS_EVERY) {
 		master_wake_at(m, t->status_at + STATUS_EVERY);
 		return;
 	}

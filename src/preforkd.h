@@ -375,7 +375,8 @@ struct conf_source {
 #define CONF_SERVICES_MAX	64
 #define CONF_LISTENERS_MAX	256	/* sockets; `*:80' is two */
 #define CONF_FILE_MAX		(1 << 20)	/* bytes */
-#define CONF_SLOTS_MAX		65536	/* workers-max + surge, all services */
+#define CONF_SLOTS_MAX		65535	/* workers-max + surge, all services;
+					   what a cell of a source can tell */
 #define CONF_RULES_MAX		1000	/* by lines of a service */
 
 /*
@@ -2472,7 +2473,7 @@ struct state_total {
 
 struct state_listener {
 	int64_t	 part, fd, dev, ino, row, state, empty_since, leave_by;
-	int64_t	 inherited, broken;
+	int64_t	 inherited, broken, backlog;
 	char	*service, *text, *name;
 };
 

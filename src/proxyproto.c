@@ -177,9 +177,10 @@ proxy_start(const struct conf_service *conf)
 		return;
 	while (word[n] != NULL)
 		n++;
-	if ((trusted.network = calloc((size_t)n,
-	    sizeof(*trusted.network))) == NULL)
-		fatal("calloc");
+	trusted.network = reallocarray(trusted.network, (size_t)n,
+	    sizeof(*trusted.network));
+	if (trusted.network == NULL)
+		fatal("reallocarray");
 	trusted.n = 0;
 	for (; *word != NULL; word++) {
 		if (strcmp(*word, "unix") == 0)

@@ -279,7 +279,8 @@ print_listeners(const struct status *s)
 		if (!l->used)
 			continue;
 		printf("%-40s ", tally_quoted(l->name));
-		printf("%-*s ", width, tally_quoted(s->service[l->service].name));
+		printf("%-*s ", width,
+		    tally_quoted(s->service[l->service].name));
 		if (l->limit == 0)	/* not known of a Unix socket */
 			printf("%6s %6s\n", "-", "-");
 		else

@@ -31,6 +31,9 @@
 #define EVICTING	1
 #define TRIES		8	/* when others take what we have found */
 
+/* A cell has slot + 1, and 0 is free. */
+_Static_assert(CONF_SLOTS_MAX <= UINT16_MAX, "a slot has no word for a cell");
+
 static uint64_t
 mix(uint64_t h, uint64_t word)
 {

@@ -164,6 +164,7 @@ static const struct field listener_fields[] = {
 	N(listener, "leave-by", leave_by, ANY),
 	N(listener, "inherited", inherited, 0, 1),
 	N(listener, "broken", broken, 0, 1),
+	N(listener, "backlog", backlog, 0, INT_MAX),
 	END
 };
 

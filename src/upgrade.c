@@ -84,14 +84,9 @@ read_all(int fd, size_t *size, char error[CONF_ERROR_MAX])
 		    strerror(errno));
 		return NULL;
 	}
-	*size = 0;
-	while (*size < (size_t)st.st_size) {
-		n = pread(fd, text + *size, (size_t)st.st_size - *size,
-		    (off_t)*size);
-		if (n <= 0)
-			break;
-		*size += (size_t)n;
-	}
+	/* Memory is read in one piece; a state that is cut has no end. */
+	n = pread(fd, text, (size_t)st.st_size, 0);
+	*size = n > 0 ? (size_t)n : 0;
 	return text;
 }
 

@@ -329,6 +329,15 @@ workers_of() { ps -o args= --ppid "$M" | grep -cF " $1 slot "; }
 	[ "$(count_logged 'is cut to')" -eq 1 ]
 }
 
+@test "a cut backlog that was warned about is not said again by the program that an upgrade brings" {
+	limit=$(cat /proc/sys/net/core/somaxconn)
+	[ "$limit" -lt 65535 ] || skip 'somaxconn allows every backlog'
+	start_greet -o "backlog $((limit + 1))"
+	status upgrade
+	wait_for logged 'notice: upgraded from='
+	[ "$(count_logged 'is cut to')" -eq 1 ]
+}
+
 @test "the options of TCP are for TCP: a Unix socket of the same service does without" {
 	start -l 127.0.0.1:0 -l "unix:$D/s" -o 'tcp-nodelay yes' \
 	    -o 'tcp-keepalive 1m 10s 6' -o 'tcp-defer-accept 5s' \

@@ -246,7 +246,7 @@ dump() { "$PREFORKD" -nn -d "$@"; }
 @test "H07 limits that do not fit together are refused with both values" {
 	wrong x 'workers-max 3\nworkers-min 5\n' 6 'service one: workers-min 5: must be at most workers-max, 3'
 	wrong x 'listen :1\nworkers-max 2\n' 6 'service one: workers-max 2: must be at least its number of listening sockets, 3'
-	wrong x 'workers-max 40000\n' 5 'service one: workers-max and workers-surge of all services so far make 80000: must be at most 65536'
+	wrong x 'workers-max 40000\n' 5 'service one: workers-max and workers-surge of all services so far make 80000: must be at most 65535'
 }
 
 @test "a service without address or without anything to run is refused" {

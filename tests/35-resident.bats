@@ -231,15 +231,18 @@ is_program() { grep -qx "$1" <<<"$(programs)"; }
 
 @test "a stop has the queue served first, then the programs leave" {
 	MAX=1 serve -g
-	for i in 1 2 3 4 5; do
-		saying "reply$i" 'sleep 300'
+	saying reply1 'sleep 1500'
+	wait_for has_client
+	for i in 2 3 4 5; do
+		saying "reply$i" 'sleep 20'
 	done
-	wait_for queue_is 2
+	wait_for queue_is 4	# whoever came later would be nobody's promise
 	stop
 	said
 	[ "$(cat "$D"/reply? | wc -l)" -eq 5 ]
 }
 
+has_client() { ss -Htn state connected "sport = :$PORT" | grep -q .; }
 # queue_is N: as many at least, by the kernel.
 queue_is() {
 	[ "$(ss -Hltn "sport = :$PORT" | awk '{ print $2 }')" -ge "$1" ]

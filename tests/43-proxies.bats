@@ -77,7 +77,7 @@ comes_through() {
 
 holds_under_load() {
 	"$TOOLS/storm" -n "$(often 1000 20000)" -c 16 -l 0 -e -T 20000 -a 20 \
-	    -s 'the rest' "127.0.0.1:$FRONT" > "$D/storm" 2> "$D/storm.err"
+	    -s 'the rest' -x 8 "127.0.0.1:$FRONT" > "$D/storm" 2> "$D/storm.err"
 	stormed_well
 	[ "$(stormed ok)" -eq "$(often 1000 20000)" ]
 	not logged refused

@@ -535,3 +535,47 @@ start_throttled() {
 	refuses "$four"
 	refuses "$six"
 }
+
+# guarded: servers run with module-guard.so, which counts in $D/runs.
+guarded() {
+	[[ -z ${SANITIZE:-} ]] || skip 'sanitizers have a malloc of their own'
+	head -c 4 /dev/zero > "$D/runs"
+	printf '#!/bin/sh\nexec env LD_PRELOAD=%s GUARD_RUNS=%s %s "$@"\n' \
+	    "$TOOLS/module-guard.so" "$D/runs $1" "$PREFORKD" > "$D/guarded"
+	chmod +x "$D/guarded"
+	PROGRAM=$D/guarded
+}
+handled() { od -An -tu4 "$D/runs" | tr -d ' '; }
+
+@test "F09 no handler asks for memory, stdio, syslog or the calendar: 10,000 signals" {
+	guarded
+	start_greet -o 'workers-spare 4'
+	storm_begin -c 4 -t 60
+	while [ "$(handled)" -lt 10000 ]; do
+		mapfile -t all < <(workers)
+		for i in {1..100}; do
+			kill -CHLD "$M"
+			kill -PIPE "$M" "${all[@]}" || true
+			kill -VTALRM "${all[@]}" || true
+			kill -USR2 "${all[@]}" || true
+		done 2> "$D/gone"
+		kill -USR1 "$M"
+		kill -HUP "$M"
+		kill -TERM "${all[0]}" || true
+	done
+	storm_end
+	stormed_well
+	not logged 'in a handler|worker died'
+	status reload
+	wait_for logged 'notice: reloaded'
+}
+
+@test "F09 the guard sees a handler that asks for memory" {
+	guarded GUARD_CONTROL=1
+	EXPECT_DEAD=yes
+	start_greet -o 'workers-spare 1'
+	kill -CHLD "$M"
+	ended 134	# SIGABRT
+	logged '^malloc in a handler$'
+	sed -i '/in a handler$/d' "$LOG"
+}

@@ -43,7 +43,7 @@ in_order() {
 	hear
 	start_greet
 	wait_for heard '^READY=1\|MAINPID='
-	heard "^READY=1\|MAINPID=$M\b"
+	heard "^READY=1\|MAINPID=$M\|STATUS=running: 0 workers busy, [1-9][0-9]* idle"
 	"$PREFORKCTL" -s "$STATUS" reload
 	wait_for in_order 'READY=1\|MAINPID' RELOADING=1 '^READY=1'
 	[ "$(times RELOADING=1)" -eq 1 ]
@@ -71,7 +71,7 @@ in_order() {
 	[ "$(id -u)" -eq 0 ] || skip 'needs root to trace'
 	hear @
 	start_greet -o 'workers-min 4' -o 'workers-max 4'
-	wait_for heard '^STATUS=running: 0 workers busy, 4 idle, 0 clients queued, 0 so far$'
+	wait_for heard 'STATUS=running: 0 workers busy, 4 idle, 0 clients queued, 0 so far$'
 	hold 3
 	wait_for heard '^STATUS=running: 3 workers busy, 1 idle, 0 clients queued, 3 so far$'
 	release

@@ -8,6 +8,7 @@
 # shellcheck disable=SC2034,SC2154  # shared with helper.bash and the tests
 
 declare -gA MASTER HOST=([proxy]=1 [one]=11 [two]=12 [three]=13)
+AT_ONCE=6	# clients, and so no more are served by one machine
 EXAMPLE=$TOP/etc/haproxy/preforkd.cfg
 
 eval "programs_$(declare -f teardown)"
@@ -116,7 +117,7 @@ seen() {
 # Clients by way of HAProxy, one after another and side by side, until
 # load_end; what became of them is in $D/storm.
 load_begin() {
-	on proxy "$TOOLS/storm" -e -l 0 -s "hello" -c 6 -t 3000 -T 15000 \
+	on proxy "$TOOLS/storm" -e -l 0 -s hello -x 5 -c "$AT_ONCE" -t 3000 -T 15000 \
 	    "$(address proxy):$FRONT" > "$D/storm" 2> "$D/storm.err" 3>&- &
 	LOAD=$!
 	more_clients
@@ -169,13 +170,18 @@ killed() {
 	wait_for seen "$1" UP
 }
 
-# lost_at_most N: of all clients, so many had no answer, or half of one.
-lost_at_most() {
+# under_load LOST COMMAND...: while clients come; of them at most so many have no
+# answer, or half of one.
+under_load() {
 	local key lost=0
-	[ "$(stormed ok)" -gt 500 ]
+	load_begin
+	"${@:2}"
+	more_clients
+	load_end
+	[ "$(stormed ok)" -gt 200 ]
 	for key in refused reset short wrong timeout; do
 		lost=$((lost + $(stormed $key)))
 	done
-	echo "clients $(stormed ok), lost $lost"
+	echo "${*:2}: clients $(stormed ok), lost $lost"
 	[ "$lost" -le "$1" ]
 }

@@ -16,7 +16,7 @@
 
 #define SERVICE	"service a\nlisten :80\nrun greet\n"
 #define UNITS	", in ms, s, m or h"
-#define RANGE	": must be 1 to 65536"
+#define RANGE	": must be 1 to 65535"
 #define LOG	": must be stderr, syslog [FACILITY] or file PATH: a "	\
     "facility of syslog(3), an absolute path"
 
@@ -142,13 +142,13 @@ static const struct {
 	    "workers-min 4: must be at most workers-max, 3" },
 	{ SERVICE "workers-max 1", "f:4: service a: workers-max 1: must be at "
 	    "least its number of listening sockets, 2" },
-	{ "workers-max 32768\n" SERVICE, NULL },
-	{ "workers-max 32769\n" SERVICE, "f:1: service a: workers-max and "
-	    "workers-surge of all services so far make 65538: must be at most "
-	    "65536" },
+	{ "workers-surge 32767\nworkers-max 32768\n" SERVICE, NULL },
+	{ "workers-max 32768\n" SERVICE, "f:1: service a: workers-max and "
+	    "workers-surge of all services so far make 65536: must be at most "
+	    "65535" },
 	{ "workers-surge 2\nworkers-max 40000\n" SERVICE "service b\nlisten "
 	    ":81\nrun echo", "f:2: service b: workers-max and workers-surge "
-	    "of all services so far make 80004: must be at most 65536" },
+	    "of all services so far make 80004: must be at most 65535" },
 	{ "workers-surge 1\n" SERVICE, "f:1: service a: workers-surge 1: must "
 	    "be at least its number of listening sockets, 2, or a reload had "
 	    "no room" },
@@ -780,7 +780,7 @@ test_table(void)
 	setting_table(f);
 	fclose(f);
 	check("a row in full", strstr(out, "\nworkers-max\tservice\tnumber\t1 "
-	    "to 65536\t512\treload\tnever more workers than this\n") != NULL);
+	    "to 65535\t512\treload\tnever more workers than this\n") != NULL);
 	for (next = out; (line = strsep(&next, "\n")) != NULL && *line != 0;
 	    lines++) {
 		for (tabs = 0, c = line; *c != '\0'; c++)

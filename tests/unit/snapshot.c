@@ -219,7 +219,7 @@ test_header(void)
 	put_word(path, offsetof(struct status, nslots), UINT32_MAX);
 	CHECK(says("4294967295 slots"));
 	put_word(path, offsetof(struct status, nslots), CONF_SLOTS_MAX);
-	CHECK(says("5 slots, but the status file has 65536"));
+	CHECK(says("5 slots, but the status file has 65535"));
 	put_word(slots, offsetof(struct commons, version), 0);
 	CHECK(says("layout version 0"));
 	put_word(slots, 4, 0);

@@ -176,6 +176,21 @@ crowded(void)
 }
 
 static void
+last_slot(void)
+{
+	const struct source_limit limit = { .most = 1, .now = 1000000 };
+	struct source_claim c = { .key = key(1, 32) }, other = c;
+
+	begin("the last slot that there can be holds a cell");
+	CHECK(source_claim(table, &c, CONF_SLOTS_MAX - 1, &limit) ==
+	    SOURCE_ADMITTED);
+	CHECK(source_claim(table, &other, 0, &limit) == SOURCE_FULL);
+	source_release(&c, CONF_SLOTS_MAX - 1);
+	CHECK(cells_used() == 0);
+	done();
+}
+
+static void
 full(void)
 {
 	struct source_limit limit = { .most = 1 };
@@ -387,6 +402,7 @@ main(void)
 	keys();
 	rates();
 	crowded();
+	last_slot();
 	full();
 	dead();
 	together();
