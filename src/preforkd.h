@@ -1219,7 +1219,7 @@ struct prespawned {
 	struct launch	 launch;
 	int		 fd;		/* our end of its sockets; -1: none */
 	int64_t		 born;
-	int		 round;		/* with others */
+	unsigned int	 round;		/* with others */
 	bool		 settled;	/* taken, or it has ended and may be */
 };
 

@@ -41,7 +41,7 @@ static struct {
 	char *const	*env;
 	int		 listener;	/* to put back; -1: leaving */
 	timer_t		 timer;
-	int		 round;		/* of starts, until the next death */
+	unsigned int	 round;		/* of starts, until the next death */
 	int		 deaths;	/* one of each round, in a row */
 	int64_t		 pause;		/* ms */
 	int64_t		 next_at;	/* when to try again */

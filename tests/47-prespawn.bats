@@ -493,17 +493,19 @@ families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
 	[ "$(members "$p")" -eq 0 ]
 }
 
-@test "F11 the word to leave at once is not slept through while programs are started" {
+@test "F11 the word to leave, or at once, is not slept through while programs are started" {
 	serve 'exec cat'
-	wait_for waiting 1
-	w=$(one_worker)
-	slow vfork "$w"
-	[ "$(ask x)" = x ]
-	wait_for logged 'closed '
-	wait_for slots_are idle 1
-	kill -QUIT "$w"
-	wait_for gone "$w"
-	fast
+	for n in 1 2; do
+		wait_for waiting 1
+		w=$(one_worker)
+		slow vfork "$w"
+		[ "$(ask x)" = x ]
+		wait_for logged "closed .*client=$n "
+		wait_for slots_are idle 1
+		kill -"$([ $n -eq 1 ] && echo QUIT || echo TERM)" "$w"
+		wait_for gone "$w"
+		fast
+	done
 }
 
 @test "F11 nor by a worker that is not ready yet" {
