@@ -234,9 +234,10 @@ os._exit(0)
 	open_directory
 	cat > "$D/prog" <<-'END'
 	#!/bin/bash
+	# no pipe, whose ends this shell has for a moment
 	{ pwd; umask; ulimit -a; nice; set; ls /proc/$$/fd
-	grep -E '^(Sig[A-Z]..|Cap...|NoNewPrivs|Seccomp):' /proc/$$/status; } |
-	    grep -vE '^(BASHPID|PPID|PREFORKD_CLIENT|PREFORKD_STRESS|TCPREMOTEPORT)=|^_='
+	grep -E '^(Sig[A-Z]..|Cap...|NoNewPrivs|Seccomp):' /proc/$$/status; } > "$0.said"
+	grep -vE '^(BASHPID|PPID|PREFORKD_CLIENT|PREFORKD_STRESS|TCPREMOTEPORT)=|^_=' "$0.said"
 	cd /tmp
 	umask 777
 	ulimit -n 20 -s 100
@@ -245,6 +246,8 @@ os._exit(0)
 	exec {a}> /dev/null
 	END
 	chmod 755 "$D/prog"
+	: > "$D/prog.said"
+	chmod 666 "$D/prog.said"
 	start -l 127.0.0.1:0 -o 'workers-max 1' -o 'workers-spare 1' -- "$D/prog"
 	ask x > "$D/first"
 	ask x > "$D/second"

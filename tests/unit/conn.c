@@ -288,8 +288,9 @@ test_nonblocking_read(void)
 	open_pair();
 	CHECK(fcntl(c.fd, F_SETFL, O_NONBLOCK) == 0);
 	pid = drip();
-	CHECK(conn_read(&c, buf, sizeof(buf)) == 1);
-	CHECK(conn_read(&c, buf, sizeof(buf)) == 1);
+	/* One byte each, or more when this process was not there in time. */
+	CHECK(conn_read(&c, buf, sizeof(buf)) > 0);
+	CHECK(conn_read(&c, buf, sizeof(buf)) > 0);
 	end_child(pid);
 	close_pair();
 }
