@@ -129,7 +129,7 @@ wait_begin(struct conn *c, struct wait *w, short events)
 	return 0;
 }
 
-/* After a signal: whether it was to make room for another, and has to. */
+/* Whether a signal has come to make room for another, and it has to. */
 static bool
 made_room(struct conn *c)
 {
@@ -147,6 +147,8 @@ wait_ready(struct conn *c, const struct wait *w)
 	int n;
 
 	for (;;) {
+		if (made_room(c))
+			return timed_out(c, CONN_MADE_ROOM);
 		if (w->until != 0) {
 			left = w->until - clock_now() + 1;
 			if (left <= 0)
@@ -161,8 +163,6 @@ wait_ready(struct conn *c, const struct wait *w)
 			c->end = CONN_FAILED;
 			return -1;
 		}
-		if (n == -1 && made_room(c))
-			return timed_out(c, CONN_MADE_ROOM);
 	}
 }
 
