@@ -187,7 +187,7 @@ set_limit(const struct setting *row, int64_t *field, const char *text)
 	return *field >= row->min;
 }
 
-/* Not those that are for the kernel and for syslogd itself. */
+/* Not those of the kernel and of syslogd itself, nor what is none. */
 static bool
 set_facility(int *field, const char *text)
 {
@@ -197,7 +197,8 @@ set_facility(int *field, const char *text)
 		if (strcmp(f->c_name, text) == 0)
 			break;
 	if (f->c_name == NULL || f->c_val == LOG_KERN ||
-	    f->c_val == LOG_SYSLOG || f->c_val > LOG_FACMASK)
+	    f->c_val == LOG_SYSLOG || f->c_val >= LOG_NFACILITIES << 3 ||
+	    strcmp(text, "security") == 0)
 		return false;
 	*field = f->c_val;
 	return true;

@@ -105,6 +105,8 @@ static const struct {
 	{ "log /x", "f:1: log /x" LOG },
 	{ "log stderr x", "f:1: log stderr x" LOG },
 	{ "log syslog local8", "f:1: log syslog local8" LOG },
+	{ "log syslog mark", "f:1: log syslog mark" LOG },
+	{ "log syslog security", "f:1: log syslog security" LOG },
 	{ "log syslog Daemon", "f:1: log syslog Daemon" LOG },
 	{ "log syslog kern", "f:1: log syslog kern" LOG },
 	{ "log file /a b", "f:1: log: b is too much: must be one value, in "
