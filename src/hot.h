@@ -6,6 +6,17 @@
 #ifndef HOT_H
 #define HOT_H
 
+/* A sanitizer does not guard what has a section of its own. */
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define HOT
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define HOT
+#endif
+#ifndef HOT
 #define HOT	__attribute__((__section__("hot")))
+#endif
 
 #endif
