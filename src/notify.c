@@ -164,9 +164,7 @@ say_status(struct master *m, struct told *t, char *text)
 	    (unsigned long long)atomic_load(m->board.counter));
 	if (strcmp(status, t->status) == 0)
 		return;
-	/* With what else is said, which a status of before would contradict. */
-	if (text[0] == '\0' && t->status[0] != '\0' &&
-	    m->now < t->status_at + STATUS_EVERY) {
+	if (t->status[0] != '\0' && m->now < t->status_at + STATUS_EVERY) {
 		master_wake_at(m, t->status_at + STATUS_EVERY);
 		return;
 	}
@@ -215,6 +213,10 @@ notify(struct master *m)
 		return;
 	}
 	say_state(m, &next, text);
+	/* A status of before would contradict it. */
+	if (next.ready != told.ready || next.reloading != told.reloading ||
+	    next.stopping != told.stopping)
+		next.status_at = 0;
 	say_status(m, &next, text);
 	if (text[0] == '\0')
 		return;
