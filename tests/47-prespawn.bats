@@ -458,7 +458,7 @@ families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
 	BEGIN=$EPOCHREALTIME
 	kill -TERM "$M"
 	wait_for gone "$idle"
-	took "$BEGIN" 1000 5000
+	took "$BEGIN" 1000 4000
 	echo x >&"$C"
 	read -r back <&"$C"
 	[ "$back" = x ]

@@ -114,7 +114,7 @@ table() {
 	said "running, pid $M\$"
 	init 0 reload "$1"
 	init 0 stop "$1"
-	gone_or_zombie "$M"
+	wait_for gone_or_zombie "$M"
 	M=''
 	init 0 stop "$1"
 	said 'not running'

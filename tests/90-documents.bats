@@ -160,17 +160,22 @@ between() {
 	between '^So these settings are refused' '^and all that begin' \
 	    > "$D/page"
 	table settings | awk -F '\t' '$2 == "service" { print $1 }' |
+	    grep -vxE 'run|exec|module|resident|prespawn' |
 	    while read -r name; do
 		printf '%s\n' 'service a' 'listen :80' 'resident cat' \
 		    "$name $(value "$name")" > "$D/conf"
-		"$PREFORKD" -n -f "$D/conf" 2>&1 |
-		    grep -q 'must not be there: a resident program' || continue
+		if "$PREFORKD" -n -f "$D/conf" > "$D/said" 2>&1; then
+			continue
+		fi
+		grep -q 'must not be there: a resident program' "$D/said" ||
+		    sed "s/^/$name for another reason: /" "$D/said"
 		case $name in
 		per-source-*) ;;
 		*) echo "$name" ;;
 		esac
 	done | sort | diff "$D/page" -
 }
+
 # value NAME: one that it may have.
 value() {
 	case $1 in
@@ -185,6 +190,18 @@ value() {
 	refuse) echo reset ;;
 	rules) echo /etc/hosts ;;
 	when-full) echo drop-silent ;;
+	chdir | chroot) echo / ;;
+	env) echo A=b ;;
+	exec-stderr) echo log ;;
+	listen) echo :81 ;;
+	max-memory* | rlimit-stack) echo 1m ;;
+	new-privileges | tcp-nodelay) echo yes ;;
+	on-crash-loop) echo exit ;;
+	rlimit-nofile) echo 64 ;;
+	stop-signal) echo SIGTERM ;;
+	tcp-keepalive) echo 0 ;;
+	user) echo 1:1 ;;
+	workers-*) echo 2 ;;
 	*) echo 1 ;;
 	esac
 }

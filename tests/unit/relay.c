@@ -345,9 +345,12 @@ test_client_resets(void)
 static void
 test_client_takes_nothing(void)
 {
+	struct pollfd is_reset = { .fd = ours[0] };
+
 	CHECK(says(client, "last"));
 	CHECK(says(program, "word"));
 	reset_by_client();
+	CHECK(poll(&is_reset, 1, 10000) == 1);
 	relay_move(&relay);
 	CHECK(relay.reset && relay.out.over);
 	CHECK(!says(program, "more") && errno == EPIPE);
