@@ -139,14 +139,15 @@ cells(FILE *out, const struct snapshot *s, int service)
 {
 	const struct slot *c;
 
-	for (c = s->slot; c < s->slot + s->nslots; c++)
+	for (c = s->slot; c < s->slot + s->nslots; c++) {
 		if ((int)c->service != service)
 			continue;
-		else if (c->seq % 2 != 0)
+		if (c->seq % 2 != 0)
 			fputs("<i class=u></i>", out);
 		else if (c->state != SLOT_FREE)
 			fprintf(out, "<i class=%c></i>",
 			    tally_worker_state(c)[0]);
+	}
 }
 
 static void

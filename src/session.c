@@ -36,8 +36,8 @@
 #define LAST_TIME	1000	/* ... and while they go on */
 
 static HOT LIST_HEAD(, session) sessions = LIST_HEAD_INITIALIZER(sessions);
-static HOT bool strays;			/* there are children of none */
-static HOT bool ignored;			/* and SIGCHLD is, for them */
+static HOT bool strays;		/* there are children of none */
+static HOT bool ignored;		/* and SIGCHLD is, for them */
 
 int
 session_setup(void)
