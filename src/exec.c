@@ -39,6 +39,7 @@ struct watch {
 	int64_t		 kill_at;	/* ... and it was told to end */
 	int64_t		 others_at;	/* the same of those that wait */
 	bool		 told;
+	bool		 counted;	/* all that has passed */
 	bool		 last;		/* its last words are relayed */
 };
 
@@ -351,6 +352,22 @@ is_over(struct watch *w)
 	return w->told || relay_is_over(w->relay);
 }
 
+/*
+ * When nobody is left who could say more, the client is let go before the
+ * program is buried: the next one may come meanwhile.
+ */
+static void
+hang_up(struct watch *w)
+{
+	struct traffic t;
+
+	if (w->relay != NULL || !session_is_silent(&w->program->session))
+		return;
+	count_traffic(w, &t);
+	w->counted = true;
+	shutdown(w->conn->fd, SHUT_WR);
+}
+
 static void
 watch(struct watch *w)
 {
@@ -372,6 +389,7 @@ watch(struct watch *w)
 			launch_hear(w->program, now);
 		if (pfd[1].revents != 0 || pfd[2].revents != 0)
 			relay_move(w->relay);
+		hang_up(w);
 		session_reap();
 		if (!w->program->session.over || w->relay != NULL)
 			keep_deadlines(w, now);
@@ -392,7 +410,8 @@ account(struct watch *w)
 	char how[sizeof(c->note) - 1];
 
 	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-	count_traffic(w, &t);
+	if (!w->counted)
+		count_traffic(w, &t);
 	if (w->relay != NULL && w->relay->reset && c->end == CONN_SERVED)
 		c->end = CONN_RESET;
 	snprintf(c->note, sizeof(c->note), " %s",

@@ -982,6 +982,7 @@ struct session {
 	pid_t		 pid;
 	int		 fd;		/* of its client, or -1 */
 	bool		 told;		/* to end: not waited for */
+	bool		 silent;	/* ended, and nobody else lives */
 	int64_t		 last_at;	/* its program ended: then ... */
 	int64_t		 look_at;	/* ... others must, or silent then */
 	uint64_t	 moved;		/* bytes of the client, last asked */
@@ -1001,6 +1002,11 @@ void	 session_begin(struct session *, pid_t);
 void	 session_signal(struct session *, int);
 /* All there are: SIGTERM, so many ms later SIGKILL, and wait for them. */
 void	 session_end_all(int64_t grace);
+/*
+ * Whether its program has ended and this worker has no other child that lives:
+ * nobody is left who could have the client's connection from it.
+ */
+bool	 session_is_silent(struct session *);
 /*
  * Reap whoever has ended, and end the sessions of programs among them: one
  * that serves a client when nobody is left in it, or at look_at, to be called

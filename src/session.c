@@ -123,6 +123,18 @@ end_members(pid_t session)
 			sig_poll(NULL, 0, MEMBERS_EVERY);
 }
 
+/* Somebody who has ended, not reaped yet; 0: nobody; -1: no child is left. */
+static pid_t
+who_ended(void)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1)
+		if (errno != EINTR)
+			return -1;
+	return info.si_pid;
+}
+
 /*
  * No child but such as have ended: those alone are none to wait for until they
  * stop, says waitid(2), and that is cheaper than to read who there is.
@@ -136,6 +148,13 @@ nobody_lives(void)
 	    errno == ECHILD;
 }
 
+bool
+session_is_silent(struct session *s)
+{
+	s->silent = who_ended() == s->pid && nobody_lives();
+	return s->silent;
+}
+
 /* Whether the others of a session whose program has ended may go on. */
 static bool
 goes_on(struct session *s)
@@ -144,7 +163,7 @@ goes_on(struct session *s)
 	struct traffic t;
 	bool dead;
 
-	if (s->fd == -1 || s->told || nobody_lives())
+	if (s->fd == -1 || s->told || s->silent || nobody_lives())
 		return false;
 	look_at_members(s->pid, false, &dead);
 	if (dead)
@@ -169,18 +188,6 @@ find(pid_t pid)
 		if (s->pid == pid)
 			break;
 	return s;
-}
-
-/* Somebody who has ended, not reaped yet; 0: nobody; -1: no child is left. */
-static pid_t
-who_ended(void)
-{
-	siginfo_t info = { .si_pid = 0 };
-
-	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1)
-		if (errno != EINTR)
-			return -1;
-	return info.si_pid;
 }
 
 void

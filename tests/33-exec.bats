@@ -398,6 +398,22 @@ all_told() {
 	[[ $output == "preforkd: $D/conf:4: service a: nice: must be 0 or more"* ]]
 }
 
+@test "a client need not wait until its program is buried" {
+	start -l 127.0.0.1:0 -o 'workers-max 1' -o 'workers-spare 1' -- echo hello
+	w=$(one_worker)
+	strace -qq -o "$D/trace" -e trace=wait4 \
+	    -e inject=wait4:delay_enter=4000000 -p "$w" 3>&- &
+	STRACE=$!
+	wait_for traced "$w"
+	begin=$EPOCHREALTIME
+	[ "$(ask x)" = hello ]
+	took "$begin" 0 3000
+	wait_for logged 'closed .* out=6 end=served first="" exit=0'
+	[ "$(since "$begin")" -ge 4000000 ]
+	kill "$STRACE"
+	wait "$STRACE" || true
+}
+
 # What it writes of the server's memory is a copy of its own.
 @test "a worker that waits with a silent client has no more than 64 kB of memory of its own" {
 	[ -z "${SANITIZE:-}" ] || skip 'sanitizers need more memory'
