@@ -15,7 +15,7 @@ DESTDIR =
 INSTALL = install
 LISTEN = 127.0.0.1:8001
 # Tests wait for most of their time.
-JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+JOBS ?= $(shell echo $$((5 * $$(getconf _NPROCESSORS_ONLN) / 2)))
 SANITIZE ?=
 TESTS ?=
 FUZZ_TIME ?= 60
