@@ -286,7 +286,7 @@ os._exit(0)
 		serve 'trap "" TERM INT QUIT; echo $$; sleep 300 & (sleep 300 &); wait'
 		client
 		read -r pid <&"$C"
-		[ "$(ps -o pid= --sid "$pid" | wc -l)" -eq 3 ]
+		wait_for in_session 3 "$pid"
 		BEGIN=$EPOCHREALTIME
 		stop $sig 2
 		took "$BEGIN" 0 1000

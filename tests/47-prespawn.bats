@@ -36,12 +36,14 @@ open_family() { open_directory; : > "$D/sessions"; chmod 666 "$D/sessions"; }
 families() { paste -sd , "$D/sessions"; }
 families_are() { [ "$(wc -l < "$D/sessions")" -ge "$1" ]; }
 
+has_children() { [ "$(ps -o pid= --ppid "$2" | wc -l)" -eq "$1" ]; }
+
 @test "a program waits in each idle worker, gets the next client, and has a successor" {
 	start -l 127.0.0.1:0 -o 'workers-spare 3' -o 'workers-min 3' \
 	    -o 'workers-max 3' -o 'prespawn 2' -- cat
 	wait_for has_workers 3
 	for w in $(workers); do
-		wait_for test "$(ps -o pid= --ppid "$w" | wc -l)" -eq 2
+		wait_for has_children 2 "$w"
 	done
 	ps -o pid= --ppid "$(workers | paste -sd ,)" > "$D/before"
 	client
