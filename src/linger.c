@@ -151,7 +151,7 @@ end(struct linger_ring *ring, int fd, bool refused)
 {
 	struct lingering l = { .fd = fd, .refused = refused };
 
-	/* It fails when the client has reset the connection. */
+	/* It fails when the connection was reset, or is over on both sides. */
 	if (shutdown(fd, SHUT_WR) == -1) {
 		close(fd);
 		return;
