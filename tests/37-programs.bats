@@ -165,7 +165,7 @@ transfer() {
 
 @test "in.fingerd: the same bytes" {
 	need in.fingerd finger
-	served in.fingerd -w
+	served in.fingerd
 	both finger_root
 	grep -q 'Login: root' "$D/ours"
 }

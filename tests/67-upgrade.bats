@@ -352,7 +352,7 @@ traced() { [ "$(awk '$1 == "TracerPid:" { print $2 }' "/proc/$M/status")" != 0 ]
 	wait_for eval '[ "$(worker_count)" -ge 8 ]'
 	mv "$LOG" "$LOG.old"
 	wait_for ctl_reopens
-	[ -s "$LOG" ]
+	wait_for [ -s "$LOG" ]
 	stop_daemon
 }
 ctl_reopens() { kill -USR1 "$M"; [ -e "$LOG" ]; }
