@@ -183,9 +183,10 @@ asleep() {
 	[ "$(count_logged 'starting them one at a time')" -eq 1 ]
 	before=$(cpu "$M")
 	n=$(count_logged 'how="SIGABRT')
-	sleep 3
-	# 0.1, 0.2, 0.4, 0.8, 1.6 s: five tries at the most
-	[ "$(($(count_logged 'how="SIGABRT') - n))" -le 5 ]
+	begin=$EPOCHREALTIME
+	# after 0.1 s at the most, and then 0.2, 0.4, 0.8, 1.6 s
+	wait_for has_logged $((n + 5)) 'how="SIGABRT'
+	[ "$(since "$begin")" -ge 2800000 ]
 	[ "$(($(cpu "$M") - before))" -le 15 ]
 	status | awk '/^abort/ && $7 >= 1 { found = 1 } END { exit !found }'
 	rm "$FAULT_FILE"

@@ -44,6 +44,10 @@ no_more_faults() {
 	wait "$TRACER" || true
 }
 
+failed_forks() { [ "$(grep -c EAGAIN "$D/forks")" -ge "$1" ]; }
+# How often a process has slept so far.
+sleeps() { awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$1/status"; }
+has_slept() { [ "$(sleeps "$2")" -ge "$1" ]; }
 injected() { grep -c INJECTED "$D/trace"; }
 injected_so_often() { [ "$(injected)" -ge "$1" ]; }
 
@@ -60,7 +64,10 @@ short_of_descriptors() {
 	ask x > "$D/reply" &
 	wait_for logged 'warning: accept waits .*Too many open files'
 	before=$(cpu "$w")
-	sleep 2
+	t=$EPOCHREALTIME
+	# 10 ms have begun; then 20, 40, 80, 160, 320, 640
+	wait_for has_slept $(($(sleeps "$w") + 7)) "$w"
+	[ "$(since "$t")" -ge 1200 ]
 	[ "$(($(cpu "$w") - before))" -le 10 ]
 	[ "$(count_logged 'accept waits')" -eq 1 ]
 	[ ! -s "$D/reply" ]
@@ -95,10 +102,11 @@ short_of_descriptors() {
 		w=$(one_worker)
 		inject "accept4:error=$e:when=1..200" "$w"
 		ask x > "$D/reply" &
-		wait_for injected_so_often 3
-		sleep 1
-		n=$(injected)
-		[ "$n" -le 40 ]
+		wait_for injected_so_often 1
+		t=$EPOCHREALTIME
+		# 10, 20, 40, 80, 160, 320, 640 ms
+		wait_for injected_so_often 8
+		[ "$(since "$t")" -ge 1100 ]
 		no_more_faults
 		wait_for grep -q Welcome "$D/reply"
 		[ "$(one_worker)" = "$w" ]
@@ -160,9 +168,11 @@ short_of_descriptors() {
 	mapfile -t all < <(workers)
 	kill -KILL "${all[0]}" "${all[1]}"
 	wait_for logged 'fork: Resource'
-	sleep 2
-	# 0.1, 0.2, 0.4, 0.8, 1 s
-	[ "$(injected)" -le 8 ]
+	t=$EPOCHREALTIME
+	n=$(injected)
+	# 0.1, 0.2, 0.4, 0.8 s
+	wait_for injected_so_often $((n + 4))
+	[ "$(since "$t")" -ge 1300 ]
 	[ "$(count_logged 'fork: Resource')" -eq 1 ]
 	greeted
 	has_workers 1
@@ -240,7 +250,11 @@ start_lonely() {
 	wait_for logged 'warning: fork: Resource temporarily unavailable'
 	wait_for slots_are busy 4
 	has_workers 4
-	sleep 1
+	strace -qq -o "$D/forks" -e trace=clone,clone3,fork,vfork -p "$M" 3>&- 8>&- &
+	TRACER=$!
+	wait_for failed_forks 2
+	kill "$TRACER"
+	wait "$TRACER" || true
 	[ "$(count_logged 'warning: fork')" -eq 1 ]
 	as_lonely prlimit --pid "$M" --nproc=100:
 	wait_for grep -q 'greeted=8 ' "$D/held"
